@@ -1,0 +1,239 @@
+//! Launching agents and reading what they leave.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use quorate_agents::{Command, Limits, Outcome, Stdin};
+use quorate_base::{AgentId, ByteCount, ChangeId, Digest, GitOid, Millis, TaskId};
+
+use super::{Error, Job};
+use crate::git::{self, Identity};
+use crate::record::{AgentEnded, AgentOutcome, ChangeProposed, Record, TaskOutcome};
+use crate::spec::file::fill;
+use crate::spec::{AgentSpec, TaskSpec};
+
+/// Time between asking an agent to end and ending it.
+const GRACE: Millis = Millis(700);
+/// How much of an output's end is searched for last words.
+const LAST_WORDS_FROM: usize = 16 << 10;
+/// The longest last words kept.
+const LAST_WORDS_MAX: usize = 240;
+/// Values shorter than this are not blotted out: they would take half of every text with them.
+const SECRET_LEN_MIN: usize = 6;
+
+impl Job {
+    /// Runs an agent to its end in a fresh worktree.
+    pub(super) fn launch(&self, task: &TaskId, agent: &AgentId, attempt: u32, base: &GitOid) -> Result<Vec<Record>, Error> {
+        let (task_spec, spec) = self.specs(task)?;
+        let worktree = self.shared.run.worktree(agent, task, attempt);
+        self.shared.repository.remove_worktree(&worktree)?;
+        self.shared.repository.add_worktree(&worktree, base)?;
+        let output = self.shared.run.output();
+        fs::create_dir_all(&output).map_err(|source| Error::Io { what: format!("cannot create {}", output.display()), source })?;
+        let (env, secrets) = self.environment(spec, task_spec, agent, attempt);
+        let value = |name: &str| match name {
+            "objective" => Some(task_spec.objective.clone()),
+            "task" => Some(task.to_string()),
+            "agent" => Some(agent.to_string()),
+            "role" => Some(spec.role.name().to_owned()),
+            "attempt" => Some(attempt.to_string()),
+            "worktree" => Some(worktree.to_string_lossy().into_owned()),
+            "swarm-dir" => Some(self.shared.swarm_dir.to_string_lossy().into_owned()),
+            _ => None,
+        };
+        let command = Command {
+            program: self.program(&spec.program),
+            args: spec.args.iter().map(|arg| fill(arg, value).into()).collect(),
+            cwd: worktree.clone(),
+            env,
+            stdin: Stdin::Null,
+            stdout: output.join(format!("{task}.{attempt}.out")),
+            stderr: output.join(format!("{task}.{attempt}.err")),
+            limits: Limits {
+                wall: spec.limits.wall,
+                memory: spec.limits.memory,
+                cpu: spec.limits.cpu,
+                output: spec.limits.output,
+                processes: 4096,
+                open_files: 4096,
+                grace: GRACE,
+            },
+            marker: self.state.started.run.to_string(),
+        };
+        let mut ended = AgentEnded {
+            agent: agent.clone(),
+            task: task.clone(),
+            attempt,
+            outcome: AgentOutcome::Cancelled,
+            wall: Millis(0),
+            cpu: Millis(0),
+            memory_peak: ByteCount(0),
+            containment: Vec::new(),
+            stdout: None,
+            stderr: None,
+            last_words: String::new(),
+        };
+        let waited = match quorate_agents::spawn(&command, &self.shared.containment) {
+            Ok(running) => {
+                let pid = running.pid();
+                self.leash.hold(running.cancel_handle());
+                self.tell(Record::AgentStarted { agent: agent.clone(), task: task.clone(), attempt, base: base.clone(), pid });
+                running.wait().map_err(|error| error.to_string())
+            }
+            Err(error) => Err(error.to_string()),
+        };
+        match waited {
+            Ok(end) => {
+                ended.outcome = outcome(&end.outcome);
+                ended.wall = end.usage.wall;
+                ended.cpu = end.usage.cpu;
+                ended.memory_peak = end.usage.memory_peak;
+                ended.containment = end.containment;
+            }
+            Err(reason) => ended.outcome = AgentOutcome::NotStarted { reason },
+        }
+        if ended.outcome == AgentOutcome::Cancelled {
+            // The node is stopping: the launch is found unfinished, and repeated, when the run is resumed.
+            return Ok(Vec::new());
+        }
+        ended.last_words = last_words(&[&command.stderr, &command.stdout], &secrets);
+        ended.stdout = self.keep_output(&command.stdout, &secrets)?;
+        ended.stderr = self.keep_output(&command.stderr, &secrets)?;
+        Ok(vec![Record::AgentEnded(Box::new(ended))])
+    }
+
+    /// Reads what an agent left in its worktree as a change.
+    pub(super) fn harvest(&self, task: &TaskId, agent: &AgentId, attempt: u32, base: &GitOid) -> Result<Vec<Record>, Error> {
+        let (spec, _) = self.specs(task)?;
+        let repository = &self.shared.repository;
+        let worktree = self.shared.run.worktree(agent, task, attempt);
+        if !worktree.is_dir() {
+            return Ok(vec![Record::AgentLost { agent: agent.clone(), task: task.clone(), attempt }]);
+        }
+        let base_tree = repository.tree_of(base)?;
+        let tree = match repository.snapshot(&worktree) {
+            Ok(tree) => tree,
+            Err(error @ git::Error::EmbeddedRepository { .. }) => {
+                let outcome = TaskOutcome::Failed { reason: error.to_string() };
+                return Ok(vec![Record::TaskClosed { task: task.clone(), outcome }]);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if tree == base_tree {
+            return Ok(vec![Record::TaskClosed { task: task.clone(), outcome: TaskOutcome::NoChange }]);
+        }
+        let paths = repository.changed_paths(&base_tree, &tree)?.len();
+        let subject: String = spec.objective.lines().next().unwrap_or_default().chars().take(100).collect();
+        let message = format!(
+            "{subject}\n\nQuorate-Run: {}\nQuorate-Task: {task}\nQuorate-Agent: {agent}\n",
+            self.state.started.run
+        );
+        let identity = Identity { name: agent.to_string(), email: format!("{agent}@quorate.invalid") };
+        let commit =
+            repository.commit_tree(&tree, std::slice::from_ref(base), &message, &identity, self.state.started_at)?;
+        let change = ChangeId::new(task.as_str()).map_err(|error| Error::Invariant(error.to_string()))?;
+        Ok(vec![Record::ChangeProposed(ChangeProposed {
+            change,
+            task: Some(task.clone()),
+            agent: Some(agent.clone()),
+            base: base.clone(),
+            commit,
+            tree,
+            paths: u32::try_from(paths).unwrap_or(u32::MAX),
+            subject,
+        })])
+    }
+
+    fn specs(&self, task: &TaskId) -> Result<(&TaskSpec, &AgentSpec), Error> {
+        let spec = &self.state.started.spec;
+        let missing = || Error::Invariant(format!("the run has no task {task}, or no agent for it"));
+        let task = spec.task(task).ok_or_else(missing)?;
+        Ok((task, spec.agents.get(&task.agent).ok_or_else(missing)?))
+    }
+
+    fn program(&self, program: &str) -> PathBuf {
+        if program.contains('/') { self.shared.swarm_dir.join(program) } else { PathBuf::from(program) }
+    }
+
+    /// The complete environment of an agent, and the values in it that nobody may read later.
+    fn environment(
+        &self,
+        spec: &AgentSpec,
+        task: &TaskSpec,
+        agent: &AgentId,
+        attempt: u32,
+    ) -> (BTreeMap<OsString, OsString>, Vec<Vec<u8>>) {
+        let mut env = BTreeMap::new();
+        let mut secrets = Vec::new();
+        for name in spec.env.iter().chain(&spec.secrets) {
+            let Some(value) = std::env::var_os(name) else { continue };
+            let bytes = value.as_encoded_bytes();
+            if (spec.secrets.contains(name) || sounds_secret(name)) && bytes.len() >= SECRET_LEN_MIN {
+                secrets.push(bytes.to_vec());
+            }
+            env.insert(OsString::from(name), value);
+        }
+        let own = [
+            ("QUORATE_RUN", self.state.started.run.to_string()),
+            ("QUORATE_TASK", task.id.to_string()),
+            ("QUORATE_AGENT", agent.to_string()),
+            ("QUORATE_ROLE", spec.role.name().to_owned()),
+            ("QUORATE_ATTEMPT", attempt.to_string()),
+        ];
+        env.extend(own.map(|(name, value)| (name.into(), value.into())));
+        (env, secrets)
+    }
+
+    /// Moves an output to the content store, secrets blotted out; nothing is kept of an empty one.
+    pub(super) fn keep_output(&self, path: &Path, secrets: &[Vec<u8>]) -> Result<Option<Digest>, Error> {
+        let at = |source| Error::Io { what: format!("cannot keep the output {}", path.display()), source };
+        let mut file = match fs::File::open(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(at)?,
+        };
+        let mut digest = None;
+        if file.metadata().map_err(at)?.len() > 0 {
+            let mut writer = self.shared.store.writer()?;
+            quorate_agents::redact_copy(&mut file, &mut writer, secrets).map_err(at)?;
+            digest = Some(writer.keep()?);
+        }
+        fs::remove_file(path).map_err(at)?;
+        Ok(digest)
+    }
+}
+
+fn sounds_secret(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL"].iter().any(|word| name.contains(word))
+}
+
+fn outcome(outcome: &Outcome) -> AgentOutcome {
+    match outcome {
+        Outcome::Exited { code } => AgentOutcome::Exited { code: *code },
+        Outcome::Signaled { signal } => AgentOutcome::Signaled { signal: *signal },
+        Outcome::WallLimit => AgentOutcome::WallLimit,
+        Outcome::MemoryLimit => AgentOutcome::MemoryLimit,
+        Outcome::CpuLimit => AgentOutcome::CpuLimit,
+        Outcome::OutputLimit => AgentOutcome::OutputLimit,
+        Outcome::Cancelled => AgentOutcome::Cancelled,
+    }
+}
+
+/// The last line with something on it in the first of the files that has one.
+pub(super) fn last_words(files: &[&Path], secrets: &[Vec<u8>]) -> String {
+    for file in files {
+        let Ok((_, tail)) = quorate_agents::ends(file, LAST_WORDS_FROM) else { continue };
+        let mut clean = Vec::new();
+        if quorate_agents::redact_copy(&mut tail.as_slice(), &mut clean, secrets).is_err() {
+            continue;
+        }
+        let text = String::from_utf8_lossy(&clean);
+        let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty());
+        if let Some(line) = line {
+            return line.chars().filter(|c| !c.is_control()).take(LAST_WORDS_MAX).collect();
+        }
+    }
+    String::new()
+}

@@ -1,0 +1,185 @@
+//! What can happen in a run: the payloads of its journal.
+//!
+//! A record states a fact that has become true, never an intention that may fail — with one exception,
+//! [`Record::LandingStarted`], which is written before the branch moves so that a crash in between can be told from
+//! somebody else's push.
+
+use quorate_base::{AgentId, BallotId, ByteCount, ChangeId, Digest, GitOid, Millis, RunId, TaskId, Timestamp, ValidatorId};
+use quorate_consensus::ballot::Verdict;
+use quorate_evidence::dsse::{Envelope, Signature};
+use serde::{Deserialize, Serialize};
+
+use crate::spec::RunSpec;
+
+/// One fact about a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "kebab-case")]
+pub enum Record {
+    /// Always the first record, and only that.
+    RunStarted(Box<RunStarted>),
+    /// A node took the run over after another one ended without finishing it.
+    Resumed { orphans: u32, torn_bytes: u64 },
+    AgentStarted { agent: AgentId, task: TaskId, attempt: u32, base: GitOid, pid: u32 },
+    AgentEnded(Box<AgentEnded>),
+    /// The node died while the agent worked; its work is thrown away and the attempt does not count.
+    AgentLost { agent: AgentId, task: TaskId, attempt: u32 },
+    /// A task came to an end without a change.
+    TaskClosed { task: TaskId, outcome: TaskOutcome },
+    ChangeProposed(ChangeProposed),
+    /// The change merged cleanly onto `onto`; the result is what the panel judges and what may land.
+    CandidatePrepared { change: ChangeId, onto: GitOid, commit: GitOid, tree: GitOid },
+    /// The change does not merge onto `onto`.
+    ConflictFound { change: ChangeId, onto: GitOid, reason: String, evidence: Digest },
+    BallotOpened { ballot: BallotId, change: ChangeId, onto: GitOid, commit: GitOid, tree: GitOid },
+    ReportReceived { ballot: BallotId, validator: ValidatorId, report: Envelope },
+    VoteCast { ballot: BallotId, validator: ValidatorId, vote: Envelope },
+    /// A validator gave no usable answer in this step, for good.
+    ValidatorAbsent { ballot: BallotId, validator: ValidatorId, step: Step, reason: String },
+    BallotDecided { ballot: BallotId, verdict: Verdict },
+    Countersigned { ballot: BallotId, validator: ValidatorId, signature: Signature },
+    Certified { ballot: BallotId, change: ChangeId, verdict: Verdict, certificate: Digest },
+    LandingStarted { change: ChangeId, from: Option<GitOid>, to: GitOid },
+    Landed { change: ChangeId, commit: GitOid, tree: GitOid, certificate: Digest },
+    Refused { change: ChangeId, check: String, reason: String, evidence: Vec<Digest> },
+    Finished { outcome: RunOutcome },
+}
+
+/// What a run is, where it works, and who votes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunStarted {
+    pub run: RunId,
+    pub kind: RunKind,
+    pub spec: RunSpec,
+    /// Absolute path of the repository that receives the result, as text for people; lossy for strange names.
+    pub repository: String,
+    /// Folder of the swarm file, for programs and arguments relative to it.
+    pub swarm_dir: String,
+    pub base: GitOid,
+    pub base_tree: GitOid,
+    pub branch: String,
+    pub electorate: Vec<Elector>,
+    pub quorate_version: String,
+}
+
+/// A validator and its public key (hexadecimal), frozen when the run starts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Elector {
+    pub validator: ValidatorId,
+    pub public_key: String,
+}
+
+/// Whether a run has agents, or judges one change that is already there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunKind {
+    Swarm,
+    Certify,
+}
+
+/// How one launch of an agent ended, and what it cost.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AgentEnded {
+    pub agent: AgentId,
+    pub task: TaskId,
+    pub attempt: u32,
+    pub outcome: AgentOutcome,
+    pub wall: Millis,
+    pub cpu: Millis,
+    pub memory_peak: ByteCount,
+    /// Which layer of the operating system held what.
+    pub containment: Vec<String>,
+    pub stdout: Option<Digest>,
+    pub stderr: Option<Digest>,
+    /// The last thing it said, cut and with secrets blotted out.
+    pub last_words: String,
+}
+
+/// How one launch of an agent ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum AgentOutcome {
+    Exited { code: i32 },
+    Signaled { signal: i32 },
+    WallLimit,
+    MemoryLimit,
+    CpuLimit,
+    OutputLimit,
+    /// Ended because the run was.
+    Cancelled,
+    NotStarted { reason: String },
+}
+
+impl AgentOutcome {
+    pub fn succeeded(&self) -> bool {
+        matches!(self, Self::Exited { code: 0 })
+    }
+}
+
+impl std::fmt::Display for AgentOutcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exited { code } => write!(f, "exit {code}"),
+            Self::Signaled { signal } => write!(f, "killed by signal {signal}"),
+            Self::WallLimit => f.write_str("wall time limit"),
+            Self::MemoryLimit => f.write_str("memory limit"),
+            Self::CpuLimit => f.write_str("CPU time limit"),
+            Self::OutputLimit => f.write_str("output limit"),
+            Self::Cancelled => f.write_str("cancelled"),
+            Self::NotStarted { reason } => write!(f, "not started: {reason}"),
+        }
+    }
+}
+
+/// Why a task ended without a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum TaskOutcome {
+    /// The agent finished and left the tree as it was.
+    NoChange,
+    Failed { reason: String },
+    /// A task it depends on did not land.
+    Blocked { by: TaskId },
+}
+
+/// A commit an agent proposes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeProposed {
+    pub change: ChangeId,
+    /// Absent where a person put the change before the panel.
+    pub task: Option<TaskId>,
+    pub agent: Option<AgentId>,
+    pub base: GitOid,
+    pub commit: GitOid,
+    pub tree: GitOid,
+    pub paths: u32,
+    pub subject: String,
+}
+
+/// The three things a validator is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Step {
+    Examine,
+    Vote,
+    Countersign,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RunOutcome {
+    /// Every task came to its end; single refusals are part of that.
+    Complete,
+    /// The run's own wall time was over.
+    WallLimit,
+    /// The result branch was moved by somebody else.
+    BranchMoved,
+}
+
+/// A record with its place in the journal.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stamped {
+    pub seq: u64,
+    pub time: Timestamp,
+    pub record: Record,
+}

@@ -1,0 +1,553 @@
+//! The swarm file: TOML as a person writes it, checked so that a mistake is answered with its line and what is allowed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use quorate_base::{ByteCount, Millis, TaskId, ValidatorId};
+use quorate_consensus::quorum::Quorum;
+use quorate_pipeline::spec::CheckSpec;
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::presets::{self, ENV_DEFAULT, LIMITS_DEFAULT};
+use super::{AgentLimits, AgentSpec, CheckEntry, GateSpec, Role, RunSpec, TaskSpec};
+
+/// The largest swarm file read.
+pub const FILE_BYTES_MAX: usize = 1 << 20;
+/// The most tasks in one run.
+pub const TASKS_MAX: usize = 10_000;
+/// The most instances of one agent declaration.
+pub const INSTANCES_MAX: u32 = 1_000;
+/// The most validators on a panel.
+pub const VALIDATORS_MAX: usize = 150;
+
+/// Placeholders that arguments may hold.
+pub const PLACEHOLDERS: [&str; 7] = ["objective", "task", "agent", "role", "attempt", "worktree", "swarm-dir"];
+
+/// The checks and validators of a run when a file names none.
+pub const PANEL_DEFAULT: [&str; 5] = ["tests", "integration", "security", "architecture", "performance"];
+
+/// A swarm file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{origin} holds {bytes} bytes; a swarm file may hold {FILE_BYTES_MAX}")]
+    TooLarge { origin: String, bytes: usize },
+    #[error("{origin}: {message}")]
+    Toml { origin: String, message: String },
+    #[error("{origin}:{line}: {message}\n  |\n  | {text}\n  |\n  = {hint}")]
+    Invalid { origin: String, line: usize, text: String, message: String, hint: String },
+}
+
+/// A file that was read: what to do, and on which repository.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SwarmFile {
+    pub spec: RunSpec,
+    /// A folder beside the file of which a fresh repository is made for each run.
+    pub copy: Option<String>,
+    /// Revision the run starts from; the current one where absent.
+    pub base: Option<String>,
+    /// Branch that receives what lands; `quorate/RUN` where absent.
+    pub branch: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawFile {
+    objective: Option<Spanned<String>>,
+    #[serde(default)]
+    repository: RawRepository,
+    #[serde(default)]
+    swarm: RawSwarm,
+    #[serde(default)]
+    agents: BTreeMap<Spanned<String>, RawAgent>,
+    #[serde(default)]
+    tasks: Vec<RawTask>,
+    #[serde(default)]
+    gate: RawGate,
+    checks: Option<BTreeMap<Spanned<String>, RawCheck>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawRepository {
+    copy: Option<Spanned<String>>,
+    base: Option<String>,
+    branch: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawSwarm {
+    agents_at_once: Option<Spanned<u32>>,
+    wall: Option<Millis>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawAgent {
+    preset: Option<Spanned<String>>,
+    role: Option<Role>,
+    program: Option<Spanned<String>>,
+    args: Option<Vec<Spanned<String>>>,
+    env: Option<Vec<String>>,
+    secrets: Option<Vec<String>>,
+    count: Option<Spanned<u32>>,
+    attempts: Option<Spanned<u32>>,
+    #[serde(default)]
+    limits: RawLimits,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawLimits {
+    wall: Option<Millis>,
+    memory: Option<ByteCount>,
+    cpu: Option<Millis>,
+    output: Option<ByteCount>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawTask {
+    id: Spanned<String>,
+    agent: Spanned<String>,
+    objective: Option<String>,
+    #[serde(default)]
+    after: Vec<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawGate {
+    validators: Option<Spanned<Vec<Spanned<String>>>>,
+    faults: Option<Spanned<u32>>,
+    agree: Option<Spanned<u32>>,
+    at_once: Option<Spanned<u32>>,
+    timeout: Option<Millis>,
+    memory: Option<ByteCount>,
+    env: Option<Vec<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawCheck {
+    validator: Spanned<String>,
+    command: Option<Spanned<Vec<String>>>,
+    builtin: Option<Spanned<String>>,
+    timeout: Option<Millis>,
+}
+
+/// Reads a swarm file. `origin` names it in messages; `detected` are the checks used where the file names none.
+pub fn parse(origin: &str, text: &str, detected: &BTreeMap<String, CheckEntry>) -> Result<SwarmFile, Error> {
+    let raw = deserialize(origin, text)?;
+    let at = Place { origin, text };
+    let gate = at.gate(&raw.gate)?;
+    let checks = match &raw.checks {
+        Some(checks) => at.checks(checks, &gate)?,
+        None => detected.clone(),
+    };
+    let agents = at.agents(&raw.agents)?;
+    let objective = match &raw.objective {
+        Some(objective) if !objective.get_ref().trim().is_empty() => objective.get_ref().clone(),
+        Some(objective) => {
+            return Err(at.invalid(objective.span(), "the objective is empty".into(), "say in a sentence what the swarm is for"));
+        }
+        None => {
+            return Err(at.invalid(0..0, "there is no `objective`".into(), "add `objective = \"…\"` at the top"));
+        }
+    };
+    let tasks = at.tasks(&raw.tasks, &agents, &objective)?;
+    let agents_at_once = match &raw.swarm.agents_at_once {
+        Some(count) => at.positive(count, "agents-at-once", INSTANCES_MAX)?,
+        None => 4,
+    };
+    if let Some(branch) = &raw.repository.branch
+        && (branch.get_ref().is_empty() || branch.get_ref().starts_with('-'))
+    {
+        return Err(at.invalid(branch.span(), "this is no branch name".into(), "give a name such as `quorate/tidy`"));
+    }
+    let spec = RunSpec {
+        objective,
+        agents_at_once,
+        wall: raw.swarm.wall.unwrap_or(Millis::from_secs(4 * 3600)),
+        agents,
+        tasks,
+        gate,
+        checks,
+    };
+    Ok(SwarmFile {
+        spec,
+        copy: raw.repository.copy.map(Spanned::into_inner),
+        base: raw.repository.base,
+        branch: raw.repository.branch.map(Spanned::into_inner),
+    })
+}
+
+/// Reads only the gate and the checks: what `quorate certify` takes from a project's `quorate.toml`.
+pub fn parse_gate(
+    origin: &str,
+    text: &str,
+    detected: &BTreeMap<String, CheckEntry>,
+) -> Result<(GateSpec, BTreeMap<String, CheckEntry>), Error> {
+    let raw = deserialize(origin, text)?;
+    let at = Place { origin, text };
+    let gate = at.gate(&raw.gate)?;
+    let checks = match &raw.checks {
+        Some(checks) => at.checks(checks, &gate)?,
+        None => detected.clone(),
+    };
+    Ok((gate, checks))
+}
+
+/// Reads only the agent declarations: what `quorate run --agent NAME` takes from a project's `quorate.toml`.
+pub fn parse_agents(origin: &str, text: &str) -> Result<BTreeMap<String, AgentSpec>, Error> {
+    let raw = deserialize(origin, text)?;
+    Place { origin, text }.agents(&raw.agents)
+}
+
+/// The gate of a run without a file: five validators, one of which may be faulty.
+pub fn gate_default() -> GateSpec {
+    GateSpec {
+        validators: PANEL_DEFAULT.iter().filter_map(|name| ValidatorId::new(*name).ok()).collect(),
+        faults: 1,
+        agree: 4,
+        at_once: 2,
+        timeout: Millis::from_secs(30 * 60),
+        memory: ByteCount::mib(4096),
+        env: ENV_DEFAULT.iter().map(|name| (*name).to_owned()).collect(),
+    }
+}
+
+fn deserialize(origin: &str, text: &str) -> Result<RawFile, Error> {
+    if text.len() > FILE_BYTES_MAX {
+        return Err(Error::TooLarge { origin: origin.to_owned(), bytes: text.len() });
+    }
+    toml::from_str(text).map_err(|error| Error::Toml { origin: origin.to_owned(), message: error.to_string().trim_end().to_owned() })
+}
+
+/// Where messages point.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    origin: &'a str,
+    text: &'a str,
+}
+
+impl Place<'_> {
+    fn invalid(&self, span: Range<usize>, message: String, hint: &str) -> Error {
+        let start = span.start.min(self.text.len());
+        let line = self.text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let text = self.text.lines().nth(line - 1).unwrap_or("").chars().take(160).collect();
+        Error::Invalid { origin: self.origin.to_owned(), line, text, message, hint: hint.to_owned() }
+    }
+
+    fn positive(&self, value: &Spanned<u32>, name: &str, max: u32) -> Result<u32, Error> {
+        let number = *value.get_ref();
+        if (1..=max).contains(&number) {
+            return Ok(number);
+        }
+        Err(self.invalid(value.span(), format!("`{name}` is {number}"), &format!("allowed is 1 to {max}")))
+    }
+
+    fn validator(&self, name: &Spanned<String>) -> Result<ValidatorId, Error> {
+        ValidatorId::new(name.get_ref().as_str())
+            .map_err(|error| self.invalid(name.span(), error.to_string(), "for example `tests` or `security`"))
+    }
+
+    fn gate(&self, raw: &RawGate) -> Result<GateSpec, Error> {
+        let mut gate = gate_default();
+        let mut span = 0..0;
+        if let Some(names) = &raw.validators {
+            span = names.span();
+            gate.validators = names.get_ref().iter().map(|name| self.validator(name)).collect::<Result<_, _>>()?;
+            let distinct: BTreeSet<_> = gate.validators.iter().collect();
+            if distinct.len() != gate.validators.len() {
+                return Err(self.invalid(span, "a validator is named twice".into(), "each validator has one vote: name it once"));
+            }
+            if gate.validators.is_empty() || gate.validators.len() > VALIDATORS_MAX {
+                let message = format!("the panel has {} validators", gate.validators.len());
+                return Err(self.invalid(span, message, &format!("allowed is 1 to {VALIDATORS_MAX}")));
+            }
+        }
+        let n = u32::try_from(gate.validators.len()).unwrap_or(u32::MAX);
+        if let Some(faults) = &raw.faults {
+            span = faults.span();
+        }
+        gate.faults = raw.faults.as_ref().map_or_else(|| n.saturating_sub(1) / 3, |faults| *faults.get_ref());
+        if let Some(agree) = &raw.agree {
+            span = agree.span();
+        }
+        let quorum = Quorum::new(n, gate.faults, raw.agree.as_ref().map(|agree| *agree.get_ref()));
+        gate.agree = match quorum {
+            Ok(quorum) => quorum.agree(),
+            Err(error) => {
+                let hint = "leave `agree` out for ⌈(n+faults+1)/2⌉; n validators tolerate at most ⌊(n-1)/3⌋ faults";
+                return Err(self.invalid(span, error.to_string(), hint));
+            }
+        };
+        if let Some(at_once) = &raw.at_once {
+            gate.at_once = self.positive(at_once, "at-once", 64)?;
+        }
+        gate.timeout = raw.timeout.unwrap_or(gate.timeout);
+        gate.memory = raw.memory.unwrap_or(gate.memory);
+        if let Some(env) = &raw.env {
+            gate.env.clone_from(env);
+        }
+        Ok(gate)
+    }
+
+    fn checks(
+        &self,
+        raw: &BTreeMap<Spanned<String>, RawCheck>,
+        gate: &GateSpec,
+    ) -> Result<BTreeMap<String, CheckEntry>, Error> {
+        let mut checks = BTreeMap::new();
+        for (name, check) in raw {
+            let validator = self.validator(&check.validator)?;
+            if !gate.validators.contains(&validator) {
+                let panel: Vec<_> = gate.validators.iter().map(ValidatorId::as_str).collect();
+                let hint = format!("the panel is {}", panel.join(", "));
+                return Err(self.invalid(check.validator.span(), format!("`{validator}` is not on the panel"), &hint));
+            }
+            let spec = self.check(name, check)?;
+            // A check's name becomes part of file names and reports: the same alphabet as ids.
+            ValidatorId::new(name.get_ref().as_str()).map_err(|_| {
+                let hint = "use a-z, 0-9, `-`, `_`, `.`, starting with a letter or digit";
+                self.invalid(name.span(), format!("`{}` is not a usable check name", name.get_ref()), hint)
+            })?;
+            checks.insert(name.get_ref().clone(), CheckEntry { validator, spec });
+        }
+        if checks.is_empty() {
+            return Err(self.invalid(0..0, "there is no check, so nothing could be refused".into(), "name at least one under [checks.NAME]"));
+        }
+        Ok(checks)
+    }
+
+    fn check(&self, name: &Spanned<String>, raw: &RawCheck) -> Result<CheckSpec, Error> {
+        match (&raw.command, &raw.builtin) {
+            (Some(command), None) => {
+                let argv = command.get_ref();
+                if argv.first().is_none_or(String::is_empty) || argv.iter().any(|arg| arg.contains('\0')) {
+                    let hint = "write the program and each argument as one string: [\"cargo\", \"test\"]";
+                    return Err(self.invalid(command.span(), "this is no command".into(), hint));
+                }
+                let timeout = raw.timeout.unwrap_or(Millis::from_secs(10 * 60));
+                Ok(CheckSpec::Command { argv: argv.clone(), timeout })
+            }
+            (None, Some(builtin)) => {
+                let known = quorate_pipeline::builtin::NAMES;
+                if !known.contains(&builtin.get_ref().as_str()) {
+                    let message = format!("there is no built-in check `{}`", builtin.get_ref());
+                    return Err(self.invalid(builtin.span(), message, &format!("built in are {}", known.join(", "))));
+                }
+                Ok(CheckSpec::Builtin { name: builtin.get_ref().clone() })
+            }
+            _ => Err(self.invalid(
+                name.span(),
+                format!("check `{}` needs one of `command` and `builtin`", name.get_ref()),
+                "for example `command = [\"cargo\", \"test\"]` or `builtin = \"secrets\"`",
+            )),
+        }
+    }
+
+    fn agents(&self, raw: &BTreeMap<Spanned<String>, RawAgent>) -> Result<BTreeMap<String, AgentSpec>, Error> {
+        raw.iter().map(|(name, agent)| Ok((name.get_ref().clone(), self.agent(name, agent)?))).collect()
+    }
+
+    fn agent(&self, name: &Spanned<String>, raw: &RawAgent) -> Result<AgentSpec, Error> {
+        // Instances append a number, so a name leaves room for it.
+        if quorate_base::AgentId::new(format!("{}-1000", name.get_ref())).is_err() {
+            let hint = "use up to 59 of a-z, 0-9, `-`, `_`, `.`, starting with a letter or digit";
+            return Err(self.invalid(name.span(), format!("`{}` is not a usable agent name", name.get_ref()), hint));
+        }
+        let preset = match &raw.preset {
+            None => None,
+            Some(wanted) => Some(presets::find(wanted.get_ref()).ok_or_else(|| {
+                let known: Vec<_> = presets::PRESETS.iter().map(|preset| preset.name).collect();
+                let message = format!("there is no preset `{}`", wanted.get_ref());
+                self.invalid(wanted.span(), message, &format!("presets are {}", known.join(", ")))
+            })?),
+        };
+        let base = preset.map(presets::Preset::spec);
+        let program = match (&raw.program, &base) {
+            (Some(program), _) if program.get_ref().is_empty() || program.get_ref().contains('\0') => {
+                return Err(self.invalid(program.span(), "the program has no name".into(), "name a program in PATH or a path"));
+            }
+            (Some(program), _) => program.get_ref().clone(),
+            (None, Some(base)) => base.program.clone(),
+            (None, None) => {
+                let message = format!("agent `{}` has no `program`", name.get_ref());
+                return Err(self.invalid(name.span(), message, "add `program = \"…\"`, or `preset = \"claude\"`"));
+            }
+        };
+        let args = match (&raw.args, &base) {
+            (Some(args), _) => args.iter().map(|arg| self.argument(arg)).collect::<Result<_, _>>()?,
+            (None, Some(base)) if raw.program.is_none() => base.args.clone(),
+            (None, _) => Vec::new(),
+        };
+        let default_env = || ENV_DEFAULT.iter().map(|name| (*name).to_owned()).collect();
+        Ok(AgentSpec {
+            role: raw.role.unwrap_or(Role::Coder),
+            program,
+            args,
+            env: raw.env.clone().unwrap_or_else(|| base.as_ref().map_or_else(default_env, |base| base.env.clone())),
+            secrets: raw.secrets.clone().unwrap_or_else(|| base.as_ref().map_or_else(Vec::new, |base| base.secrets.clone())),
+            count: raw.count.as_ref().map_or(Ok(1), |count| self.positive(count, "count", INSTANCES_MAX))?,
+            attempts: raw.attempts.as_ref().map_or(Ok(1), |count| self.positive(count, "attempts", 100))?,
+            limits: AgentLimits {
+                wall: raw.limits.wall.unwrap_or(LIMITS_DEFAULT.wall),
+                memory: raw.limits.memory.unwrap_or(LIMITS_DEFAULT.memory),
+                cpu: raw.limits.cpu.unwrap_or(LIMITS_DEFAULT.cpu),
+                output: raw.limits.output.unwrap_or(LIMITS_DEFAULT.output),
+            },
+        })
+    }
+
+    fn argument(&self, arg: &Spanned<String>) -> Result<String, Error> {
+        let text = arg.get_ref();
+        if text.contains('\0') {
+            return Err(self.invalid(arg.span(), "an argument holds a NUL character".into(), "remove it"));
+        }
+        for name in placeholders(text) {
+            if !PLACEHOLDERS.contains(&name) {
+                let message = format!("there is no placeholder `{{{name}}}`");
+                return Err(self.invalid(arg.span(), message, &format!("placeholders are {}", PLACEHOLDERS.join(", "))));
+            }
+        }
+        Ok(text.clone())
+    }
+
+    fn tasks(
+        &self,
+        raw: &[RawTask],
+        agents: &BTreeMap<String, AgentSpec>,
+        objective: &str,
+    ) -> Result<Vec<TaskSpec>, Error> {
+        if agents.is_empty() {
+            return Err(self.invalid(0..0, "there is no agent".into(), "declare one under [agents.NAME]"));
+        }
+        if raw.is_empty() {
+            return Ok(one_task_an_instance(agents, objective));
+        }
+        if raw.len() > TASKS_MAX {
+            let message = format!("there are {} tasks", raw.len());
+            return Err(self.invalid(raw[TASKS_MAX].id.span(), message, &format!("allowed are {TASKS_MAX}")));
+        }
+        let mut tasks: Vec<TaskSpec> = Vec::with_capacity(raw.len());
+        let ids: BTreeSet<&str> = raw.iter().map(|task| task.id.get_ref().as_str()).collect();
+        let mut seen = BTreeSet::new();
+        for task in raw {
+            let id = TaskId::new(task.id.get_ref().as_str())
+                .map_err(|error| self.invalid(task.id.span(), error.to_string(), "for example `add-tests`"))?;
+            if !seen.insert(id.clone()) {
+                return Err(self.invalid(task.id.span(), format!("task `{id}` is there twice"), "give each task its own id"));
+            }
+            if !agents.contains_key(task.agent.get_ref()) {
+                let known: Vec<_> = agents.keys().map(String::as_str).collect();
+                let message = format!("there is no agent `{}`", task.agent.get_ref());
+                return Err(self.invalid(task.agent.span(), message, &format!("agents are {}", known.join(", "))));
+            }
+            let mut after = Vec::new();
+            for wanted in &task.after {
+                if !ids.contains(wanted.get_ref().as_str()) {
+                    let known: Vec<_> = ids.iter().copied().take(20).collect();
+                    let message = format!("there is no task `{}`", wanted.get_ref());
+                    return Err(self.invalid(wanted.span(), message, &format!("tasks are {}", known.join(", "))));
+                }
+                let wanted = TaskId::new(wanted.get_ref().as_str())
+                    .map_err(|error| self.invalid(wanted.span(), error.to_string(), "name a task's id"))?;
+                after.push(wanted);
+            }
+            let objective = task.objective.clone().unwrap_or_else(|| objective.to_owned());
+            tasks.push(TaskSpec { id, agent: task.agent.get_ref().clone(), objective, after });
+        }
+        if let Some(cycle) = first_on_a_cycle(&tasks) {
+            let span = raw.iter().find(|task| task.id.get_ref() == cycle.as_str()).map_or(0..0, |task| task.id.span());
+            let message = format!("task `{cycle}` waits for itself through `after`");
+            return Err(self.invalid(span, message, "take one of the dependencies on the way out"));
+        }
+        Ok(tasks)
+    }
+}
+
+/// The names in braces in one argument; `{{` stands for a brace.
+pub fn placeholders(text: &str) -> Vec<&str> {
+    let mut names = Vec::new();
+    let mut rest = text;
+    while let Some(open) = rest.find('{') {
+        let inside = &rest[open + 1..];
+        if let Some(escaped) = inside.strip_prefix('{') {
+            rest = escaped;
+            continue;
+        }
+        let Some(close) = inside.find('}') else { break };
+        let name = &inside[..close];
+        // Braces around anything that is not a word are the argument's own (JSON, for one).
+        if !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-') {
+            names.push(name);
+        }
+        rest = &inside[close + 1..];
+    }
+    names
+}
+
+/// One argument with its placeholders filled in; a value is never looked at for placeholders again.
+pub fn fill(text: &str, value: impl Fn(&str) -> Option<String>) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(open) = rest.find('{') {
+        out.push_str(&rest[..open]);
+        let inside = &rest[open + 1..];
+        if let Some(escaped) = inside.strip_prefix('{') {
+            out.push('{');
+            rest = escaped;
+            continue;
+        }
+        let filled = inside.find('}').and_then(|close| value(&inside[..close]).map(|value| (value, close)));
+        if let Some((value, close)) = filled {
+            out.push_str(&value);
+            rest = &inside[close + 1..];
+        } else {
+            out.push('{');
+            rest = inside;
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+fn one_task_an_instance(agents: &BTreeMap<String, AgentSpec>, objective: &str) -> Vec<TaskSpec> {
+    let mut tasks = Vec::new();
+    for (name, agent) in agents {
+        for n in 1..=agent.count {
+            let id = if agent.count == 1 { name.clone() } else { format!("{name}-{n}") };
+            if let Ok(id) = TaskId::new(id) {
+                tasks.push(TaskSpec { id, agent: name.clone(), objective: objective.to_owned(), after: Vec::new() });
+            }
+        }
+    }
+    tasks
+}
+
+/// A task that can only start after itself, if there is one.
+fn first_on_a_cycle(tasks: &[TaskSpec]) -> Option<TaskId> {
+    let mut done: BTreeSet<&TaskId> = BTreeSet::new();
+    let mut left: Vec<&TaskSpec> = tasks.iter().collect();
+    while !left.is_empty() {
+        let before = left.len();
+        left.retain(|task| {
+            let ready = task.after.iter().all(|id| done.contains(id));
+            if ready {
+                done.insert(&task.id);
+            }
+            !ready
+        });
+        if left.len() == before {
+            return left.first().map(|task| task.id.clone());
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+#[path = "file_tests.rs"]
+mod tests;

@@ -1,0 +1,97 @@
+use super::*;
+
+const AGENT: &str = "[agents.a]\nprogram = \"true\"\n";
+
+fn read(text: &str) -> Result<SwarmFile, Error> {
+    let checks = [(
+        "secrets".to_owned(),
+        CheckEntry {
+            validator: ValidatorId::new("security").unwrap(),
+            spec: CheckSpec::Builtin { name: "secrets".to_owned() },
+        },
+    )];
+    parse("swarm.toml", text, &checks.into())
+}
+
+#[track_caller]
+fn refused(text: &str, line: &str, needles: &[&str]) {
+    let message = read(text).unwrap_err().to_string();
+    assert!(message.contains(line), "no {line} in:\n{message}");
+    for needle in needles {
+        assert!(message.contains(needle), "no {needle} in:\n{message}");
+    }
+}
+
+#[test]
+fn a_minimal_file_gets_the_default_panel_and_a_task_an_agent() {
+    let file = read(&format!("objective = \"tidy\"\n{AGENT}count = 2\n")).unwrap();
+    assert_eq!(file.spec.gate.validators.len(), 5);
+    assert_eq!((file.spec.gate.faults, file.spec.gate.agree), (1, 4));
+    let ids: Vec<_> = file.spec.tasks.iter().map(|task| task.id.as_str()).collect();
+    assert_eq!(ids, ["a-1", "a-2"]);
+}
+
+#[test]
+fn mistakes_point_at_their_line_and_say_what_is_allowed() {
+    refused("objective = \"x\"\n[swarm]\nagents-at-onc = 3\n", "line 3", &["unknown field", "agents-at-once"]);
+    refused(&format!("objective = \"x\"\n{AGENT}role = \"boss\"\n"), "line 4", &["boss", "architect"]);
+    refused(&format!("objective = \"x\"\n{AGENT}args = [\"{{who}}\"]\n"), ":4:", &["{who}", "worktree"]);
+    refused(&format!("objective = \"x\"\n{AGENT}count = 0\n"), ":4:", &["`count` is 0", "1 to 1000"]);
+    refused(&format!("objective = \"x\"\n{AGENT}[[tasks]]\nid = \"t\"\nagent = \"b\"\n"), ":6:", &["no agent `b`", "agents are a"]);
+    refused(&format!("objective = \"x\"\n{AGENT}limits = {{ memory = \"lots\" }}\n"), "line 4", &["lots", "512MiB"]);
+    refused(&format!("{AGENT}"), ":1:", &["no `objective`"]);
+    refused("objective = \"x\"\n", ":1:", &["no agent"]);
+    refused("objective = \n", "line 1", &[]);
+}
+
+#[test]
+fn an_impossible_combination_is_refused_when_the_file_is_read() {
+    for gate in ["agree = 3", "agree = 6", "agree = 5", "faults = 2", "validators = [\"a\", \"a\"]"] {
+        refused(&format!("objective = \"x\"\n{AGENT}[gate]\n{gate}\n"), ":5:", &[]);
+    }
+    let alone = format!("objective = \"x\"\n{AGENT}[gate]\nvalidators = [\"security\"]\n");
+    assert_eq!(read(&alone).unwrap().spec.gate.agree, 1);
+}
+
+#[test]
+fn a_check_belongs_to_a_validator_of_the_panel_and_does_one_thing() {
+    let with = |check: &str| format!("objective = \"x\"\n{AGENT}[checks.c]\n{check}\n");
+    refused(&with("validator = \"nobody\"\nbuiltin = \"secrets\""), ":5:", &["not on the panel", "security"]);
+    refused(&with("validator = \"tests\""), ":4:", &["one of `command` and `builtin`"]);
+    refused(&with("validator = \"tests\"\nbuiltin = \"magic\""), ":6:", &["magic", "secrets"]);
+    refused(&with("validator = \"tests\"\ncommand = []"), ":6:", &["no command"]);
+}
+
+#[test]
+fn a_circle_of_tasks_is_refused() {
+    let task = |id: &str, after: &str| format!("[[tasks]]\nid = \"{id}\"\nagent = \"a\"\nafter = [\"{after}\"]\n");
+    let circle = format!("objective = \"x\"\n{AGENT}{}{}", task("one", "two"), task("two", "one"));
+    refused(&circle, ":5:", &["waits for itself"]);
+    refused(&format!("objective = \"x\"\n{AGENT}{}", task("one", "three")), ":7:", &["no task `three`"]);
+}
+
+#[test]
+fn every_check_is_run_by_one_validator_more_than_may_be_faulty() {
+    for (n, faults) in [(1, 0), (4, 1), (5, 1), (7, 2), (10, 3)] {
+        let names: Vec<String> = (0..n).map(|i| format!("\"v{i}\"")).collect();
+        let checks: String = (0..n).map(|i| format!("[checks.c{i}]\nvalidator = \"v{i}\"\nbuiltin = \"secrets\"\n")).collect();
+        let text = format!("objective = \"x\"\n{AGENT}[gate]\nvalidators = [{}]\nfaults = {faults}\n{checks}", names.join(","));
+        let spec = read(&text).unwrap().spec;
+        for check in spec.checks.keys() {
+            let runners = spec.gate.validators.iter().filter(|v| spec.assignment(v).contains(check)).count();
+            assert_eq!(runners, faults + 1, "{check} of {n}");
+        }
+    }
+}
+
+#[test]
+fn placeholders_fill_once_and_never_from_a_value() {
+    let value = |name: &str| match name {
+        "objective" => Some("write {task} $(rm -rf /)".to_owned()),
+        "task" => Some("t".to_owned()),
+        _ => None,
+    };
+    assert_eq!(fill("do: {objective}!", value), "do: write {task} $(rm -rf /)!");
+    assert_eq!(fill("{{task} {\"json\": {}} {task}", value), "{task} {\"json\": {}} t");
+    assert_eq!(placeholders("{task} {{no} {\"j\":1} {odd"), ["task"]);
+}

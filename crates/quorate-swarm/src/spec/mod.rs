@@ -1,0 +1,163 @@
+//! What a run is asked to do: the resolved form of a swarm file, as the journal keeps it.
+//!
+//! [`file`] reads the TOML a person writes and answers mistakes with the line they stand on; the types here are
+//! what remains when everything has been checked and defaulted.
+
+pub mod file;
+pub mod presets;
+pub mod template;
+
+use std::collections::BTreeMap;
+
+use quorate_base::{AgentId, ByteCount, Millis, TaskId, ValidatorId};
+use quorate_consensus::quorum::Quorum;
+use quorate_pipeline::spec::CheckSpec;
+use serde::{Deserialize, Serialize};
+
+/// Everything a run needs to know, with no default left open.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunSpec {
+    pub objective: String,
+    pub agents_at_once: u32,
+    /// Wall time of the whole run; when it is over, agents are ended and the run stops with the limit's exit code.
+    pub wall: Millis,
+    pub agents: BTreeMap<String, AgentSpec>,
+    pub tasks: Vec<TaskSpec>,
+    pub gate: GateSpec,
+    pub checks: BTreeMap<String, CheckEntry>,
+}
+
+/// How an agent is started and what it may use.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AgentSpec {
+    pub role: Role,
+    /// Looked up in `PATH` where it has no slash; otherwise relative to the swarm file's folder.
+    pub program: String,
+    /// Each is one argument; placeholders in braces are filled in and never pass a shell.
+    pub args: Vec<String>,
+    /// Names of environment variables that are passed on.
+    pub env: Vec<String>,
+    /// Names of environment variables that are passed on and whose values are blotted out of all output.
+    pub secrets: Vec<String>,
+    /// Instances that may work at the same time.
+    pub count: u32,
+    /// Launches before its task is given up.
+    pub attempts: u32,
+    pub limits: AgentLimits,
+}
+
+/// Bounds on one launch of an agent, over its whole process tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentLimits {
+    pub wall: Millis,
+    pub memory: ByteCount,
+    pub cpu: Millis,
+    pub output: ByteCount,
+}
+
+/// One unit of work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskSpec {
+    pub id: TaskId,
+    /// Name of the agent declaration that does it.
+    pub agent: String,
+    pub objective: String,
+    /// Tasks whose changes must have landed before this one starts.
+    pub after: Vec<TaskId>,
+}
+
+/// Which panel a change must convince.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GateSpec {
+    pub validators: Vec<ValidatorId>,
+    /// Validators that may be absent or lie.
+    pub faults: u32,
+    /// Votes that decide.
+    pub agree: u32,
+    /// Panels that sit at the same time; the later ones judge on top of the earlier candidates.
+    pub at_once: u32,
+    /// Time one validator has for one step.
+    pub timeout: Millis,
+    /// Memory one validator's process tree may use.
+    pub memory: ByteCount,
+    /// Names of environment variables that checks see.
+    pub env: Vec<String>,
+}
+
+impl GateSpec {
+    /// The quorum; [`file`] has made sure that it is possible.
+    pub fn quorum(&self) -> Result<Quorum, quorate_consensus::quorum::ImpossibleQuorum> {
+        let n = u32::try_from(self.validators.len()).unwrap_or(u32::MAX);
+        Quorum::new(n, self.faults, Some(self.agree))
+    }
+}
+
+/// A check and the validator that specialises in it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CheckEntry {
+    pub validator: ValidatorId,
+    pub spec: CheckSpec,
+}
+
+impl RunSpec {
+    /// The checks a validator runs: its own, and those of the `faults` validators before it in ring order, so that
+    /// each check is run by `faults + 1` validators.
+    pub fn assignment(&self, validator: &ValidatorId) -> Vec<String> {
+        let panel = &self.gate.validators;
+        let n = panel.len();
+        let Some(me) = panel.iter().position(|v| v == validator) else { return Vec::new() };
+        let mine = |owner: &ValidatorId| {
+            let Some(at) = panel.iter().position(|v| v == owner) else { return false };
+            (me + n - at) % n <= self.gate.faults as usize
+        };
+        self.checks.iter().filter(|(_, check)| mine(&check.validator)).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Names of the agents a declaration gives: the bare name, or numbered ones.
+    pub fn instances(&self, agent: &str) -> Vec<AgentId> {
+        let count = self.agents.get(agent).map_or(0, |spec| spec.count);
+        let name = |n: u32| if count == 1 { agent.to_owned() } else { format!("{agent}-{n}") };
+        (1..=count).filter_map(|n| AgentId::new(name(n)).ok()).collect()
+    }
+
+    pub fn task(&self, id: &TaskId) -> Option<&TaskSpec> {
+        self.tasks.iter().find(|task| task.id == *id)
+    }
+}
+
+/// What an agent is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    Coordinator,
+    Researcher,
+    Coder,
+    Analyst,
+    Architect,
+    Tester,
+    Reviewer,
+    Optimizer,
+    Documenter,
+    Monitor,
+    Specialist,
+}
+
+impl Role {
+    pub const ALL: [(&'static str, Self); 11] = [
+        ("coordinator", Self::Coordinator),
+        ("researcher", Self::Researcher),
+        ("coder", Self::Coder),
+        ("analyst", Self::Analyst),
+        ("architect", Self::Architect),
+        ("tester", Self::Tester),
+        ("reviewer", Self::Reviewer),
+        ("optimizer", Self::Optimizer),
+        ("documenter", Self::Documenter),
+        ("monitor", Self::Monitor),
+        ("specialist", Self::Specialist),
+    ];
+
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, role)| *role == self).map_or("coder", |(name, _)| name)
+    }
+}

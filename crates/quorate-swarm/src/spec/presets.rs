@@ -1,0 +1,99 @@
+//! Command templates of agent CLIs that people have installed, for `quorate run --agent NAME "objective"`.
+//!
+//! Each is the CLI's documented headless form. None is given standard input (some treat a pipe as more prompt).
+
+use quorate_base::{ByteCount, Millis};
+
+use super::{AgentLimits, AgentSpec, Role};
+
+/// One known agent CLI.
+#[derive(Debug, Clone, Copy)]
+pub struct Preset {
+    pub name: &'static str,
+    pub program: &'static str,
+    pub args: &'static [&'static str],
+    /// Environment the CLI reads for its own settings.
+    pub env: &'static [&'static str],
+    /// Environment that holds credentials; blotted out of everything kept.
+    pub secrets: &'static [&'static str],
+    /// How to get the program.
+    pub install: &'static str,
+}
+
+/// Environment every agent may see unless its declaration says otherwise.
+pub const ENV_DEFAULT: [&str; 9] =
+    ["PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "USER", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"];
+
+/// Bounds of an agent whose declaration sets none: room for an agent CLI that compiles and tests.
+pub const LIMITS_DEFAULT: AgentLimits = AgentLimits {
+    wall: Millis::from_secs(30 * 60),
+    memory: ByteCount::mib(4096),
+    cpu: Millis::from_secs(60 * 60),
+    output: ByteCount::mib(256),
+};
+
+pub const PRESETS: [Preset; 5] = [
+    Preset {
+        name: "claude",
+        program: "claude",
+        args: &["-p", "{objective}", "--output-format", "stream-json", "--verbose", "--permission-mode", "acceptEdits"],
+        env: &["ANTHROPIC_BASE_URL", "CLAUDE_CONFIG_DIR"],
+        secrets: &["ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"],
+        install: "npm install -g @anthropic-ai/claude-code",
+    },
+    Preset {
+        name: "codex",
+        program: "codex",
+        args: &["exec", "--json", "-s", "workspace-write", "{objective}"],
+        env: &["CODEX_HOME", "OPENAI_BASE_URL"],
+        secrets: &["OPENAI_API_KEY", "CODEX_API_KEY"],
+        install: "npm install -g @openai/codex",
+    },
+    Preset {
+        name: "gemini",
+        program: "gemini",
+        args: &["-p", "{objective}", "-o", "stream-json", "--approval-mode", "auto_edit"],
+        env: &["GOOGLE_CLOUD_PROJECT"],
+        secrets: &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
+        install: "npm install -g @google/gemini-cli",
+    },
+    Preset {
+        name: "opencode",
+        program: "opencode",
+        args: &["run", "--format", "json", "{objective}"],
+        env: &["OPENCODE_CONFIG"],
+        secrets: &["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OPENROUTER_API_KEY"],
+        install: "npm install -g opencode-ai",
+    },
+    Preset {
+        name: "aider",
+        program: "aider",
+        args: &["--message", "{objective}", "--yes-always", "--no-auto-commits"],
+        env: &["AIDER_MODEL", "OPENAI_API_BASE"],
+        secrets: &["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "DEEPSEEK_API_KEY"],
+        install: "python -m pip install aider-install && aider-install",
+    },
+];
+
+/// The preset of that name.
+pub fn find(name: &str) -> Option<&'static Preset> {
+    PRESETS.iter().find(|preset| preset.name == name)
+}
+
+impl Preset {
+    pub fn spec(&self) -> AgentSpec {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let mut env = owned(&ENV_DEFAULT);
+        env.extend(owned(self.env));
+        AgentSpec {
+            role: Role::Coder,
+            program: self.program.to_owned(),
+            args: owned(self.args),
+            env,
+            secrets: owned(self.secrets),
+            count: 1,
+            attempts: 1,
+            limits: LIMITS_DEFAULT,
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The state of a run: a fold over its journal, and nothing else.
+//!
+//! [`State::apply`] is the only thing that changes it; [`crate::decide`] and [`crate::plan`] only read it. So a run
+//! that is resumed is the same run, and a test needs no process.
+
+mod apply;
+mod queue;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use quorate_base::{AgentId, BallotId, ChangeId, Digest, GitOid, TaskId, Timestamp, ValidatorId};
+use quorate_consensus::ballot::Verdict;
+use quorate_evidence::dsse::{Envelope, Signature};
+
+use crate::record::{AgentEnded, ChangeProposed, RunOutcome, RunStarted, Step, TaskOutcome};
+
+pub use apply::Inconsistent;
+
+/// Everything known about a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct State {
+    pub started: RunStarted,
+    pub started_at: Timestamp,
+    /// Time of the newest record.
+    pub last_at: Timestamp,
+    pub tasks: BTreeMap<TaskId, TaskState>,
+    /// Every launch that ended, in order.
+    pub launches: Vec<AgentEnded>,
+    pub changes: BTreeMap<ChangeId, ChangeState>,
+    /// Changes in the order in which they were proposed: the merge queue's order.
+    pub queue: Vec<ChangeId>,
+    pub ballots: BTreeMap<BallotId, BallotState>,
+    /// The result branch as far as this run moved it.
+    pub head: GitOid,
+    /// Whether the result branch exists, which it does from the first landing on.
+    pub branch_exists: bool,
+    pub resumptions: u32,
+    pub outcome: Option<RunOutcome>,
+}
+
+/// Where a task stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TaskState {
+    Waiting { attempts: u32 },
+    Running { agent: AgentId, attempt: u32, base: GitOid, pid: u32, since: Timestamp },
+    /// The agent ended well; its work has not been read yet.
+    Harvest { agent: AgentId, attempt: u32, base: GitOid },
+    Proposed { change: ChangeId },
+    Closed { outcome: TaskOutcome },
+}
+
+/// Where a change stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChangeState {
+    pub proposed: ChangeProposed,
+    pub candidate: Option<Candidate>,
+    pub conflict: Option<Conflict>,
+    /// Ballots about this change, oldest first; only the newest matters.
+    pub ballots: Vec<BallotId>,
+    pub landing: Option<Landing>,
+    pub settled: Option<Settled>,
+}
+
+/// A change merged onto a commit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Candidate {
+    pub onto: GitOid,
+    pub commit: GitOid,
+    pub tree: GitOid,
+}
+
+/// A commit the change does not merge onto.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conflict {
+    pub onto: GitOid,
+    pub reason: String,
+    pub evidence: Digest,
+}
+
+/// A move of the result branch that has begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Landing {
+    pub from: Option<GitOid>,
+    pub to: GitOid,
+}
+
+/// The end of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settled {
+    Landed { commit: GitOid, tree: GitOid, certificate: Digest },
+    Refused { check: String, reason: String, evidence: Vec<Digest> },
+}
+
+/// Where a ballot stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BallotState {
+    pub change: ChangeId,
+    pub onto: GitOid,
+    pub commit: GitOid,
+    pub tree: GitOid,
+    pub opened: Timestamp,
+    pub reports: BTreeMap<ValidatorId, Envelope>,
+    pub votes: BTreeMap<ValidatorId, Envelope>,
+    /// Validators that failed a step, with the reason; they are asked nothing more in this ballot.
+    pub absent: BTreeMap<ValidatorId, (Step, String)>,
+    pub decided: Option<(Verdict, Timestamp)>,
+    pub signatures: BTreeMap<ValidatorId, Signature>,
+    pub certificate: Option<(Verdict, Digest)>,
+}
+
+impl BallotState {
+    /// Validators still in the ballot after `step`.
+    pub fn present<'a>(&'a self, panel: &'a [ValidatorId]) -> impl Iterator<Item = &'a ValidatorId> {
+        panel.iter().filter(|validator| !self.absent.contains_key(*validator))
+    }
+
+    /// Every validator has reported or is known not to.
+    pub fn examined(&self, panel: &[ValidatorId]) -> bool {
+        self.present(panel).all(|validator| self.reports.contains_key(validator))
+    }
+
+    /// Every validator has voted or is known not to.
+    pub fn voted(&self, panel: &[ValidatorId]) -> bool {
+        self.present(panel).all(|validator| self.votes.contains_key(validator))
+    }
+
+    /// Those whose signature the certificate carries: everybody who voted and is still there.
+    pub fn countersigners(&self) -> Vec<ValidatorId> {
+        self.votes.keys().filter(|validator| !self.absent.contains_key(*validator)).cloned().collect()
+    }
+
+    /// The panel has answered everything and the certificate is not written yet.
+    pub fn countersigned(&self) -> bool {
+        self.decided.is_some() && self.countersigners().iter().all(|validator| self.signatures.contains_key(validator))
+    }
+}
+
+impl State {
+    pub fn panel(&self) -> &[ValidatorId] {
+        &self.started.spec.gate.validators
+    }
+
+    /// Agents at work now.
+    pub fn working(&self) -> BTreeSet<&AgentId> {
+        self.tasks
+            .values()
+            .filter_map(|task| match task {
+                TaskState::Running { agent, .. } | TaskState::Harvest { agent, .. } => Some(agent),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The newest ballot of a change that judges its present candidate.
+    pub fn current_ballot(&self, change: &ChangeState) -> Option<(&BallotId, &BallotState)> {
+        let candidate = change.candidate.as_ref()?;
+        let id = change.ballots.last()?;
+        let ballot = self.ballots.get(id)?;
+        (ballot.commit == candidate.commit).then_some((id, ballot))
+    }
+
+    /// Whether what a task was for has landed.
+    pub fn task_landed(&self, task: &TaskId) -> bool {
+        match self.tasks.get(task) {
+            Some(TaskState::Proposed { change }) => {
+                matches!(self.changes.get(change).and_then(|c| c.settled.as_ref()), Some(Settled::Landed { .. }))
+            }
+            // Nothing to do is as good as done.
+            Some(TaskState::Closed { outcome: TaskOutcome::NoChange }) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether a task has come to an end without what it was for.
+    pub fn task_lost(&self, task: &TaskId) -> bool {
+        match self.tasks.get(task) {
+            Some(TaskState::Proposed { change }) => {
+                matches!(self.changes.get(change).and_then(|c| c.settled.as_ref()), Some(Settled::Refused { .. }))
+            }
+            Some(TaskState::Closed { outcome }) => *outcome != TaskOutcome::NoChange,
+            _ => false,
+        }
+    }
+
+    /// Everything the run was for has come to an end.
+    pub fn exhausted(&self) -> bool {
+        let tasks = self.tasks.values().all(|task| matches!(task, TaskState::Proposed { .. } | TaskState::Closed { .. }));
+        tasks && self.changes.values().all(|change| change.settled.is_some())
+    }
+}

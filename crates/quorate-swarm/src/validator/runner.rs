@@ -1,0 +1,150 @@
+//! Runs the commands of checks as bounded processes, and keeps their output as evidence.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use quorate_agents::{Command, Containment, Limits, Outcome as Ending, SpawnError, Stdin};
+use quorate_base::{ByteCount, Digest, Millis, Timestamp};
+use quorate_evidence::record::{Outcome, Output};
+use quorate_pipeline::runner::{Invocation, Ran, RanOutput, Runner};
+
+use super::Seat;
+use crate::store::Store;
+
+/// Output of one command kept on disk; a check that writes more is ended.
+const OUTPUT_MAX: ByteCount = ByteCount::mib(2048);
+/// How much of each end of an output the judging looks at.
+const TEXT_MAX: usize = 64 << 10;
+
+/// Starts the commands of one validator's checks.
+pub(super) struct ProcessRunner<'a> {
+    store: &'a Store,
+    clock: &'a (dyn Fn() -> Timestamp + Sync),
+    containment: Containment,
+    scratch: PathBuf,
+    checkout: PathBuf,
+    memory: ByteCount,
+    marker: String,
+    environment: BTreeMap<OsString, OsString>,
+    runs: AtomicU64,
+}
+
+impl<'a> ProcessRunner<'a> {
+    pub(super) fn new(seat: &'a Seat<'_>, checkout: &Path) -> std::io::Result<Self> {
+        let scratch = seat.places.scratch.clone();
+        fs::create_dir_all(scratch.join("output"))?;
+        Ok(Self {
+            store: &seat.store,
+            clock: seat.clock,
+            containment: Containment::nested(),
+            scratch,
+            checkout: checkout.to_owned(),
+            memory: seat.request.memory,
+            marker: seat.request.run.to_string(),
+            // The node has started this process with the gate's allow-list and nothing else.
+            environment: std::env::vars_os().collect(),
+            runs: AtomicU64::new(0),
+        })
+    }
+
+    fn keep(&self, path: &Path) -> Option<RanOutput> {
+        let secrets = Vec::new();
+        let digest = (|| {
+            let mut writer = self.store.writer().ok()?;
+            let mut file = fs::File::open(path).ok()?;
+            quorate_agents::redact_copy(&mut file, &mut writer, &secrets).ok()?;
+            let bytes = writer.bytes();
+            Some(Output { digest: writer.keep().ok()?, bytes })
+        })()?;
+        let (head, tail) = quorate_agents::ends(path, TEXT_MAX).ok()?;
+        fs::remove_file(path).ok();
+        Some(RanOutput { output: digest, head, tail })
+    }
+}
+
+impl Runner for ProcessRunner<'_> {
+    fn run(&self, invocation: &Invocation) -> Ran {
+        let started = (self.clock)();
+        let n = self.runs.fetch_add(1, Ordering::Relaxed);
+        let stdout = self.scratch.join("output").join(format!("{n}.out"));
+        let stderr = self.scratch.join("output").join(format!("{n}.err"));
+        let mut env = self.environment.clone();
+        // Build results of the change and of its base stay apart, and outside the judged files.
+        let target = if invocation.cwd.starts_with(&self.checkout) { "target-change" } else { "target-base" };
+        env.insert("CARGO_TARGET_DIR".into(), self.scratch.join(target).into_os_string());
+        env.insert("GIT_CEILING_DIRECTORIES".into(), self.scratch.clone().into_os_string());
+        env.extend(invocation.env.iter().map(|(name, value)| (name.into(), value.into())));
+        let environment = env.keys().map(|name| name.to_string_lossy().into_owned()).collect();
+        let command = Command {
+            program: invocation.argv.first().cloned().unwrap_or_default().into(),
+            args: invocation.argv.iter().skip(1).map(OsString::from).collect(),
+            cwd: invocation.cwd.clone(),
+            env,
+            stdin: Stdin::Null,
+            stdout: stdout.clone(),
+            stderr: stderr.clone(),
+            limits: Limits {
+                wall: invocation.timeout,
+                memory: self.memory,
+                cpu: Millis(invocation.timeout.0.saturating_mul(8)),
+                output: OUTPUT_MAX,
+                processes: 4096,
+                open_files: 4096,
+                grace: Millis(700),
+            },
+            marker: self.marker.clone(),
+        };
+        let mut ran = Ran {
+            outcome: Outcome::Builtin,
+            stdout: None,
+            stderr: None,
+            started,
+            wall_ms: 0,
+            cpu_ms: None,
+            memory_peak_bytes: None,
+            containment: Vec::new(),
+            environment,
+        };
+        let ended = quorate_agents::spawn(&command, &self.containment).map(|running| running.wait());
+        ran.outcome = match ended {
+            Err(SpawnError::NotFound { program }) => {
+                let program = program.to_string_lossy().into_owned();
+                let hint = quorate_pipeline::detect::install_hint(&program);
+                Outcome::ToolMissing { program, hint }
+            }
+            Err(error) => Outcome::Failed { reason: error.to_string() },
+            Ok(Err(error)) => Outcome::Failed { reason: error.to_string() },
+            Ok(Ok(ended)) => {
+                ran.wall_ms = ended.usage.wall.0;
+                ran.cpu_ms = Some(ended.usage.cpu.0);
+                ran.memory_peak_bytes = Some(ended.usage.memory_peak.0);
+                ran.containment = ended.containment;
+                match ended.outcome {
+                    Ending::Exited { code } => Outcome::Exit { code },
+                    Ending::Signaled { signal } => Outcome::Signal { signal },
+                    Ending::WallLimit | Ending::Cancelled => Outcome::Timeout,
+                    Ending::MemoryLimit => Outcome::OverMemory,
+                    Ending::CpuLimit => Outcome::OverCpu,
+                    Ending::OutputLimit => {
+                        Outcome::Failed { reason: format!("it wrote more than {OUTPUT_MAX} of output and was ended") }
+                    }
+                }
+            }
+        };
+        ran.stdout = self.keep(&stdout);
+        ran.stderr = self.keep(&stderr);
+        ran
+    }
+
+    fn store(&self, bytes: &[u8]) -> Digest {
+        // An output that cannot be kept shows in the record: its digest names bytes nobody has.
+        self.store.put(bytes).unwrap_or_else(|_| Digest::of(bytes))
+    }
+
+    fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+}
