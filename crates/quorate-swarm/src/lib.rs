@@ -13,6 +13,7 @@ pub mod node;
 pub mod panel;
 pub mod plan;
 pub mod record;
+pub mod replay;
 pub mod spec;
 pub mod state;
 pub mod store;

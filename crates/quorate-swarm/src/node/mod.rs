@@ -29,7 +29,7 @@ use crate::state::{Inconsistent, State, TaskState};
 use crate::store::{self, Store};
 use crate::workspace::{self, RunDir, Workspace};
 
-pub use start::{Resumption, Start, Where};
+pub use start::{Proposal, Resumption, Start, Where, stamped};
 
 /// How often the node looks up from waiting, for a stop or the run's own deadline.
 const TICK: Duration = Duration::from_millis(100);
@@ -352,10 +352,13 @@ impl Node {
     /// A copy of the part of the state a piece of work needs; the work never sees it change.
     fn view(&self, work: &Work) -> Arc<State> {
         let mut view = State { launches: Vec::new(), ballots: BTreeMap::new(), ..self.state.clone() };
-        if let Work::Ask { ballot, .. } | Work::Certify { ballot } = work
-            && let Some(state) = self.state.ballots.get(ballot)
-        {
-            view.ballots.insert(ballot.clone(), state.clone());
+        let ballot = match work {
+            Work::Ask { ballot, .. } | Work::Certify { ballot } => Some(ballot),
+            Work::Land { change, .. } => self.state.changes.get(change).and_then(|change| change.ballots.last()),
+            _ => None,
+        };
+        if let Some((id, ballot)) = ballot.and_then(|id| Some((id, self.state.ballots.get(id)?))) {
+            view.ballots.insert(id.clone(), ballot.clone());
         }
         Arc::new(view)
     }

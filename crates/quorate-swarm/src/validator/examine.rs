@@ -1,71 +1,89 @@
 //! Running checks on an exact checkout.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use quorate_base::GitOid;
-use quorate_evidence::check::{CheckResult, Status};
+use quorate_base::{ByteCount, GitOid, RunId, Timestamp, ValidatorId};
+use quorate_evidence::check::Status;
+use quorate_evidence::record::Record;
+use quorate_pipeline::spec::CheckSpec;
 use quorate_pipeline::subject::{ChangeKind, ChangedPath, Subject};
 
 use super::runner::ProcessRunner;
-use super::{Error, Seat};
+use super::Error;
 use crate::git::{self, PathStatus, PrivateRepository};
+use crate::store::Store;
 
-impl Seat<'_> {
-    /// Runs the named checks and keeps their evidence. What cannot be run is inconclusive, never missing.
-    pub(super) fn run_checks(&self, names: &[String]) -> Result<Vec<CheckResult>, Error> {
+/// Runs checks on one change, in checkouts of its own.
+pub struct Examiner<'a> {
+    pub run: &'a RunId,
+    pub subject: &'a super::Subject,
+    pub checks: &'a BTreeMap<String, CheckSpec>,
+    pub memory: ByteCount,
+    /// In whose name evidence is recorded.
+    pub validator: Option<&'a ValidatorId>,
+    /// The private repository that has the change and its base.
+    pub repository: &'a Path,
+    /// A folder of its own for checkouts, build results and raw output.
+    pub scratch: &'a Path,
+    pub store: &'a Store,
+    pub clock: &'a (dyn Fn() -> Timestamp + Sync),
+}
+
+impl std::fmt::Debug for Examiner<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Examiner").field("subject", &self.subject).finish_non_exhaustive()
+    }
+}
+
+impl Examiner<'_> {
+    /// Runs the named checks one after the other. What cannot be run is inconclusive, never missing.
+    pub fn run_checks(&self, names: &[String]) -> Result<Vec<Record>, Error> {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        fs::create_dir_all(&self.places.scratch)?;
-        let repository = PrivateRepository::open(&self.places.repository)?;
-        let step = format!("{:?}", self.request.step).to_lowercase();
-        let checkout = self.checkout(&repository, &format!("{step}-change"), &self.request.subject.commit)?;
-        let base = self.checkout(&repository, &format!("{step}-base"), &self.request.subject.base)?;
+        fs::create_dir_all(self.scratch)?;
+        let repository = PrivateRepository::open(self.repository)?;
+        let checkout = self.checkout(&repository, "change", &self.subject.commit)?;
+        let base = self.checkout(&repository, "base", &self.subject.base)?;
         let subject = Subject {
             checkout: checkout.clone(),
             base_checkout: Some(base.clone()),
-            tree: self.request.subject.tree.clone(),
-            base_tree: self.request.subject.base_tree.clone(),
-            changed: changed(&repository, &self.request.subject.base_tree, &self.request.subject.tree)?,
+            tree: self.subject.tree.clone(),
+            base_tree: self.subject.base_tree.clone(),
+            changed: changed(&repository, &self.subject.base_tree, &self.subject.tree)?,
             tests: self.tests_command(),
         };
         let runner = ProcessRunner::new(self, &checkout)?;
-        let mut results = Vec::new();
+        let mut records = Vec::new();
         for name in names {
-            let Some(spec) = self.request.checks.get(name) else { continue };
-            let mut record = quorate_pipeline::examine(name, spec, &subject, &runner, Some(self.request.validator.clone()));
-            if !repository.checkout_is(&checkout, &self.request.subject.tree)? {
+            let Some(spec) = self.checks.get(name) else { continue };
+            let mut record = quorate_pipeline::examine(name, spec, &subject, &runner, self.validator.cloned());
+            if !repository.checkout_is(&checkout, &self.subject.tree)? {
                 record.status = Status::Inconclusive;
                 record.reason = format!("the check altered the files it judged; {}", record.reason);
                 // What runs after it must not inherit the damage.
-                repository.remove_worktree(&checkout)?;
-                self.checkout(&repository, &format!("{step}-change"), &self.request.subject.commit)?;
+                self.checkout(&repository, "change", &self.subject.commit)?;
             }
-            let evidence = self.store.put(&record.to_bytes())?;
-            results.push(CheckResult {
-                check: name.clone(),
-                status: record.status,
-                reason: record.reason,
-                evidence,
-            });
+            records.push(record);
         }
         repository.remove_worktree(&checkout)?;
         repository.remove_worktree(&base)?;
-        Ok(results)
+        Ok(records)
     }
 
     /// The command of the gate's test check, which the performance check runs too.
     fn tests_command(&self) -> Option<Vec<String>> {
-        let tests = self.request.checks.get("tests")?;
+        let tests = self.checks.get("tests")?;
         match tests {
-            quorate_pipeline::spec::CheckSpec::Command { argv, .. } => Some(argv.clone()),
-            quorate_pipeline::spec::CheckSpec::Builtin { .. } => None,
+            CheckSpec::Command { argv, .. } => Some(argv.clone()),
+            CheckSpec::Builtin { .. } => None,
         }
     }
 
     fn checkout(&self, repository: &PrivateRepository, name: &str, commit: &GitOid) -> Result<PathBuf, Error> {
-        let path = self.places.scratch.join(name);
+        let path = self.scratch.join(name);
         if path.exists() {
             repository.remove_worktree(&path)?;
         }

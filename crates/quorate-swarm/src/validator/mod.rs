@@ -8,12 +8,16 @@ mod examine;
 mod runner;
 mod vote;
 
+pub use examine::Examiner;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
 use quorate_base::{BallotId, ByteCount, GitOid, RunId, Timestamp, ValidatorId};
+use quorate_evidence::check::CheckResult;
 use quorate_evidence::dsse::{Envelope, Signature};
+use quorate_evidence::record::Record;
 use quorate_evidence::key::SigningKey;
 use quorate_evidence::vote::Report;
 use quorate_pipeline::spec::CheckSpec;
@@ -115,8 +119,7 @@ struct Seat<'a> {
 
 impl Seat<'_> {
     fn examine(&self) -> Result<Envelope, Error> {
-        let assigned = self.request.assigned.clone();
-        let results = self.run_checks(&assigned)?;
+        let results = self.run_checks(&self.request.assigned)?;
         let report = Report {
             ballot: self.request.ballot.clone(),
             tree: self.request.subject.tree.clone(),
@@ -124,6 +127,27 @@ impl Seat<'_> {
             results,
         };
         Ok(report.sign(&self.key))
+    }
+
+    /// Runs checks in its own name and keeps their evidence.
+    fn run_checks(&self, names: &[String]) -> Result<Vec<CheckResult>, Error> {
+        let examiner = Examiner {
+            run: &self.request.run,
+            subject: &self.request.subject,
+            checks: &self.request.checks,
+            memory: self.request.memory,
+            validator: Some(&self.request.validator),
+            repository: &self.places.repository,
+            scratch: &self.places.scratch,
+            store: &self.store,
+            clock: self.clock,
+        };
+        let records = examiner.run_checks(names)?;
+        let keep = |record: Record| {
+            let evidence = self.store.put(&record.to_bytes())?;
+            Ok(CheckResult { check: record.check, status: record.status, reason: record.reason, evidence })
+        };
+        records.into_iter().map(keep).collect()
     }
 
     fn countersign(&self) -> Result<Signature, Error> {

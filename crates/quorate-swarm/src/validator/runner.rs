@@ -11,7 +11,7 @@ use quorate_base::{ByteCount, Digest, Millis, Timestamp};
 use quorate_evidence::record::{Outcome, Output};
 use quorate_pipeline::runner::{Invocation, Ran, RanOutput, Runner};
 
-use super::Seat;
+use super::examine::Examiner;
 use crate::store::Store;
 
 /// Output of one command kept on disk; a check that writes more is ended.
@@ -33,17 +33,17 @@ pub(super) struct ProcessRunner<'a> {
 }
 
 impl<'a> ProcessRunner<'a> {
-    pub(super) fn new(seat: &'a Seat<'_>, checkout: &Path) -> std::io::Result<Self> {
-        let scratch = seat.places.scratch.clone();
+    pub(super) fn new(examiner: &'a Examiner<'_>, checkout: &Path) -> std::io::Result<Self> {
+        let scratch = examiner.scratch.to_owned();
         fs::create_dir_all(scratch.join("output"))?;
         Ok(Self {
-            store: &seat.store,
-            clock: seat.clock,
+            store: examiner.store,
+            clock: examiner.clock,
             containment: Containment::nested(),
             scratch,
             checkout: checkout.to_owned(),
-            memory: seat.request.memory,
-            marker: seat.request.run.to_string(),
+            memory: examiner.memory,
+            marker: examiner.run.to_string(),
             // The node has started this process with the gate's allow-list and nothing else.
             environment: std::env::vars_os().collect(),
             runs: AtomicU64::new(0),

@@ -1,0 +1,181 @@
+//! What a run came to, as the documents the command line prints with `--json`.
+
+use quorate_base::{Digest, GitOid};
+use serde::Serialize;
+
+use crate::record::TaskOutcome;
+use crate::state::{Settled, State, TaskState};
+
+/// The last line of `quorate run --json`. Fields may be added, none changes its meaning.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RunSummary {
+    pub run: String,
+    pub state: &'static str,
+    pub repository: String,
+    pub branch: String,
+    pub base: GitOid,
+    pub head: GitOid,
+    pub landed: Vec<LandedChange>,
+    pub refused: Vec<RefusedChange>,
+    /// Tasks that ended without a change.
+    pub unfinished: Vec<UnfinishedTask>,
+    /// Changes proposed and not settled yet.
+    pub pending: Vec<String>,
+    pub agents: Vec<AgentRow>,
+    pub wall_s: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LandedChange {
+    pub change: String,
+    pub tree: GitOid,
+    pub commit: GitOid,
+    pub certificate: Digest,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RefusedChange {
+    pub change: String,
+    pub tree: GitOid,
+    pub check: String,
+    pub reason: String,
+    pub evidence: Vec<Digest>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct UnfinishedTask {
+    pub task: String,
+    pub outcome: &'static str,
+    pub reason: String,
+}
+
+/// One launch of an agent. Tokens and cost are null: no agent has reported any.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct AgentRow {
+    pub id: String,
+    pub role: &'static str,
+    pub task: String,
+    pub attempt: u32,
+    pub state: &'static str,
+    pub exit: Option<String>,
+    pub wall_s: f64,
+    pub cpu_s: f64,
+    pub memory_peak_bytes: u64,
+    pub tokens: Option<u64>,
+    pub cost_usd: Option<f64>,
+    pub containment: Vec<String>,
+    pub last_words: String,
+}
+
+/// Reads the summary off a state; it is true at any moment of a run.
+pub fn summarise(state: &State) -> RunSummary {
+    let started = &state.started;
+    let mut landed = Vec::new();
+    let mut refused = Vec::new();
+    let mut pending = Vec::new();
+    for (id, change) in state.queue.iter().filter_map(|id| Some((id, state.changes.get(id)?))) {
+        match &change.settled {
+            Some(Settled::Landed { commit, tree, certificate }) => landed.push(LandedChange {
+                change: id.to_string(),
+                tree: tree.clone(),
+                commit: commit.clone(),
+                certificate: *certificate,
+            }),
+            Some(Settled::Refused { check, reason, evidence }) => refused.push(RefusedChange {
+                change: id.to_string(),
+                tree: change.proposed.tree.clone(),
+                check: check.clone(),
+                reason: reason.clone(),
+                evidence: evidence.clone(),
+            }),
+            None => pending.push(id.to_string()),
+        }
+    }
+    RunSummary {
+        run: started.run.to_string(),
+        state: state_word(state),
+        repository: started.repository.clone(),
+        branch: started.branch.clone(),
+        base: started.base.clone(),
+        head: state.head.clone(),
+        landed,
+        refused,
+        unfinished: unfinished(state),
+        pending,
+        agents: agents(state),
+        wall_s: state.last_at.since(state.started_at).as_secs_f64(),
+    }
+}
+
+fn state_word(state: &State) -> &'static str {
+    use crate::record::RunOutcome;
+    match state.outcome {
+        None => "open",
+        Some(RunOutcome::Complete) => "complete",
+        Some(RunOutcome::WallLimit) => "wall-limit",
+        Some(RunOutcome::BranchMoved) => "branch-moved",
+    }
+}
+
+fn unfinished(state: &State) -> Vec<UnfinishedTask> {
+    let ends = state.tasks.iter().filter_map(|(task, at)| match at {
+        TaskState::Closed { outcome } => Some((task, outcome)),
+        _ => None,
+    });
+    ends.map(|(task, outcome)| {
+        let (word, reason) = match outcome {
+            TaskOutcome::NoChange => ("no-change", "the agent finished and changed nothing".to_owned()),
+            TaskOutcome::Failed { reason } => ("failed", reason.clone()),
+            TaskOutcome::Blocked { by } => ("blocked", format!("task {by} did not land")),
+        };
+        UnfinishedTask { task: task.to_string(), outcome: word, reason }
+    })
+    .collect()
+}
+
+fn agents(state: &State) -> Vec<AgentRow> {
+    let spec = &state.started.spec;
+    let role = |task| {
+        let agent = spec.task(task).and_then(|task| spec.agents.get(&task.agent));
+        agent.map_or("specialist", |agent| agent.role.name())
+    };
+    let mut rows: Vec<AgentRow> = state
+        .launches
+        .iter()
+        .map(|launch| AgentRow {
+            id: launch.agent.to_string(),
+            role: role(&launch.task),
+            task: launch.task.to_string(),
+            attempt: launch.attempt,
+            state: if launch.outcome.succeeded() { "stopped" } else { "failed" },
+            exit: Some(launch.outcome.to_string()),
+            wall_s: launch.wall.as_secs_f64(),
+            cpu_s: launch.cpu.as_secs_f64(),
+            memory_peak_bytes: launch.memory_peak.0,
+            tokens: None,
+            cost_usd: None,
+            containment: launch.containment.clone(),
+            last_words: launch.last_words.clone(),
+        })
+        .collect();
+    for (task, at) in &state.tasks {
+        if let TaskState::Running { agent, attempt, .. } = at {
+            rows.push(AgentRow {
+                id: agent.to_string(),
+                role: role(task),
+                task: task.to_string(),
+                attempt: *attempt,
+                state: "working",
+                exit: None,
+                wall_s: 0.0,
+                cpu_s: 0.0,
+                memory_peak_bytes: 0,
+                tokens: None,
+                cost_usd: None,
+                containment: Vec::new(),
+                last_words: String::new(),
+            });
+        }
+    }
+    rows
+}

@@ -1,0 +1,166 @@
+//! The command line's arguments: what can be typed, and nothing about what it does.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Runs swarms of coding agents in which nothing counts until there is evidence for it and a quorum behind it.
+#[derive(Debug, Parser)]
+#[command(name = "quorate", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done or PASS · 1 refused, FAIL or failed work · 2 usage or configuration · \
+3 inconclusive · 4 limit hit · 5 interrupted, resumable · 70 internal error";
+
+#[derive(Debug, Args)]
+pub(crate) struct Global {
+    /// Folder to work in, instead of the current one
+    #[arg(short = 'C', long, global = true, value_name = "DIR")]
+    pub(crate) directory: Option<PathBuf>,
+    /// Print one JSON document, or JSON lines for progress, on standard output
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// No progress on standard error
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Create .quorate/, the validators' keys and a commented quorate.toml
+    Init,
+    /// Run a swarm to completion: agents in worktrees, gate, ballots, merge queue
+    Run(Run),
+    /// Continue a run after any interruption
+    Resume {
+        /// The run; the newest unfinished one if left out
+        run: Option<String>,
+    },
+    /// Put one existing change before the validator panel; the exit code is the verdict
+    Certify(Certify),
+    /// Check a certificate offline
+    Verify(Verify),
+    /// Show where a run stands
+    Status {
+        /// The run; the newest if left out
+        run: Option<String>,
+        /// List all runs instead
+        #[arg(long, conflicts_with = "run")]
+        all: bool,
+    },
+    /// Print a run's journal
+    Logs {
+        /// The run; the newest if left out
+        run: Option<String>,
+        /// Keep printing until the run has finished
+        #[arg(short, long)]
+        follow: bool,
+        /// Print what an agent wrote in this task, instead of the journal
+        #[arg(long, value_name = "TASK", conflicts_with = "follow")]
+        output: Option<String>,
+    },
+    /// List and show proposed changes
+    #[command(subcommand)]
+    Change(Change),
+    /// Show ballots
+    #[command(subcommand)]
+    Ballot(Ballot),
+    /// Show what this machine can do, and how to get the rest
+    Doctor,
+    /// One validator answering one request; started by the node
+    #[command(hide = true)]
+    Validator(Validator),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// The swarm file; or, with --agent, the objective
+    #[arg(value_name = "FILE|OBJECTIVE")]
+    pub(crate) what: PathBuf,
+    /// Run this one agent on the objective: a known agent CLI, or one declared in quorate.toml
+    #[arg(long, value_name = "NAME")]
+    pub(crate) agent: Option<String>,
+    /// Exit with 1 if anything was refused or failed, even though the run completed
+    #[arg(long)]
+    pub(crate) strict: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Certify {
+    /// The change; HEAD if left out
+    #[arg(value_name = "REV", conflicts_with = "worktree")]
+    pub(crate) rev: Option<String>,
+    /// The worktree as it is now, with everything that is not ignored
+    #[arg(long)]
+    pub(crate) worktree: bool,
+    /// What it is to land on; its first parent (for --worktree: HEAD) if left out
+    #[arg(long, value_name = "REV")]
+    pub(crate) base: Option<String>,
+    /// Also write the certificate to this file, which must not exist
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Verify {
+    /// The certificate
+    pub(crate) certificate: PathBuf,
+    /// Folder of trusted public keys (NAME.pub); the workspace's own if left out
+    #[arg(long, value_name = "DIR")]
+    pub(crate) keys: Option<PathBuf>,
+    /// Trust the keys the certificate itself names: shows that it is whole, not who made it
+    #[arg(long, conflicts_with = "keys")]
+    pub(crate) self_asserted: bool,
+    /// Run the commands of its evidence again in a clean checkout and compare
+    #[arg(long)]
+    pub(crate) replay: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Change {
+    /// Every change of a run
+    List {
+        /// The run; the newest if left out
+        #[arg(long)]
+        run: Option<String>,
+    },
+    /// One change, with the evidence for and against it
+    Show {
+        change: String,
+        #[arg(long)]
+        run: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Ballot {
+    /// Every ballot of a run
+    List {
+        #[arg(long)]
+        run: Option<String>,
+    },
+    /// One ballot, with every vote and its reason
+    Show {
+        /// The ballot, or the change whose newest ballot is meant
+        ballot: String,
+        #[arg(long)]
+        run: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Validator {
+    #[arg(long)]
+    pub(crate) key: PathBuf,
+    #[arg(long)]
+    pub(crate) objects: PathBuf,
+    #[arg(long)]
+    pub(crate) repository: PathBuf,
+    #[arg(long)]
+    pub(crate) scratch: PathBuf,
+}

@@ -1,0 +1,51 @@
+//! One file a command; this one finds the right one.
+
+mod ballot;
+mod certify;
+mod change;
+mod doctor;
+mod init;
+mod logs;
+mod resume;
+mod run;
+mod status;
+mod store;
+mod validator;
+mod verify;
+
+use std::path::PathBuf;
+
+use quorate_base::ExitStatus;
+
+use crate::cli::{Ballot, Change, Cli, Command};
+use crate::failure::Usage;
+use crate::printer::Printer;
+
+pub(crate) fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatus> {
+    let here = match cli.global.directory {
+        Some(directory) => {
+            // Paths in arguments mean what they would mean there.
+            std::env::set_current_dir(&directory)
+                .map_err(|error| Usage(format!("cannot work in {}: {error}", directory.display())))?;
+            PathBuf::from(".")
+        }
+        None => PathBuf::from("."),
+    };
+    match cli.command {
+        Command::Init => init::init(&here, printer),
+        Command::Run(args) => run::run(&here, &args, printer),
+        Command::Resume { run } => resume::resume(&here, run.as_deref(), printer),
+        Command::Certify(args) => certify::certify(&here, &args, printer),
+        Command::Verify(args) => verify::verify(&here, &args, printer),
+        Command::Status { run, all } => status::status(&here, run.as_deref(), all, printer),
+        Command::Logs { run, follow, output } => {
+            logs::logs(&here, run.as_deref(), follow, output.as_deref(), printer)
+        }
+        Command::Change(Change::List { run }) => change::list(&here, run.as_deref(), printer),
+        Command::Change(Change::Show { change, run }) => change::show(&here, &change, run.as_deref(), printer),
+        Command::Ballot(Ballot::List { run }) => ballot::list(&here, run.as_deref(), printer),
+        Command::Ballot(Ballot::Show { ballot, run }) => ballot::show(&here, &ballot, run.as_deref(), printer),
+        Command::Doctor => doctor::doctor(printer),
+        Command::Validator(args) => validator::validator(args),
+    }
+}

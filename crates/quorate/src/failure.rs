@@ -1,0 +1,86 @@
+//! From an error to an exit code: the one place that knows which mistake is whose.
+
+use quorate_base::ExitStatus;
+use quorate_swarm::{git, journal, node, spec, workspace};
+use serde::Serialize;
+
+/// An error as the command line tells it.
+#[derive(Debug, Serialize)]
+pub(crate) struct Failure {
+    pub(crate) error: String,
+    #[serde(skip)]
+    pub(crate) status: ExitStatus,
+}
+
+/// A mistake in what was asked for, found by a command itself.
+#[derive(Debug)]
+pub(crate) struct Usage(pub(crate) String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+impl Failure {
+    pub(crate) fn classify(error: &anyhow::Error) -> Self {
+        let mut parts: Vec<String> = Vec::new();
+        for cause in error.chain() {
+            let text = cause.to_string();
+            // Transparent wrappers and messages that already hold their cause would say it twice.
+            if !parts.iter().any(|part| part.contains(&text)) {
+                parts.push(text);
+            }
+        }
+        Self { error: parts.join(": "), status: status(error) }
+    }
+}
+
+fn status(error: &anyhow::Error) -> ExitStatus {
+    for cause in error.chain() {
+        if cause.is::<Usage>() || cause.is::<spec::file::Error>() || cause.is::<quorate_base::id::InvalidId>() {
+            return ExitStatus::Usage;
+        }
+        if let Some(error) = cause.downcast_ref::<node::Error>() {
+            return of_node(error);
+        }
+        if let Some(error) = cause.downcast_ref::<workspace::Error>() {
+            return of_workspace(error);
+        }
+        if let Some(error) = cause.downcast_ref::<git::Error>() {
+            return of_git(error);
+        }
+        if cause.is::<journal::Error>() {
+            return ExitStatus::Internal;
+        }
+        if cause.is::<std::io::Error>() {
+            return ExitStatus::Usage;
+        }
+    }
+    ExitStatus::Internal
+}
+
+fn of_node(error: &node::Error) -> ExitStatus {
+    match error {
+        node::Error::Workspace(error) => of_workspace(error),
+        node::Error::Git(error) => of_git(error),
+        node::Error::Finished(_) | node::Error::BranchExists { .. } | node::Error::BranchName(_) => ExitStatus::Usage,
+        // The journal holds everything up to here: with room or a healthy disk again, the run goes on.
+        node::Error::Io { .. } | node::Error::Store(_) => ExitStatus::Interrupted,
+        node::Error::Journal(error) if error.is_io() => ExitStatus::Interrupted,
+        _ => ExitStatus::Internal,
+    }
+}
+
+fn of_workspace(error: &workspace::Error) -> ExitStatus {
+    match error {
+        workspace::Error::Newer { .. } | workspace::Error::KeyUnusable { .. } => ExitStatus::Internal,
+        _ => ExitStatus::Usage,
+    }
+}
+
+fn of_git(error: &git::Error) -> ExitStatus {
+    if error.is_usage() { ExitStatus::Usage } else { ExitStatus::Internal }
+}

@@ -1,0 +1,48 @@
+//! What the program takes from the machine around it: the time, randomness, its own path, signals.
+
+use std::ffi::OsString;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use quorate_base::{RunId, Timestamp};
+
+/// The wall clock.
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Bytes from the operating system's generator.
+pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(bytes)
+}
+
+/// A name for a new run that sorts by time: date, time of day (UTC), and a random ending.
+pub(crate) fn new_run_id(prefix: &str) -> anyhow::Result<RunId> {
+    let at = now().to_string();
+    let digits: String = at.chars().take(19).filter(|c| c.is_ascii_digit() || *c == 'T').collect();
+    let [a, b, c] = random::<3>().context("no randomness from the operating system")?;
+    Ok(RunId::new(format!("{}-{prefix}{a:02x}{b:02x}{c:02x}", digits.to_lowercase()))?)
+}
+
+/// The command that starts a validator: this program again.
+pub(crate) fn validator_command() -> anyhow::Result<Vec<OsString>> {
+    let program = std::env::current_exe().context("cannot find the path of this program")?;
+    Ok(vec![program.into_os_string(), "validator".into()])
+}
+
+/// A flag that the first interrupt or termination signal sets; the second one ends the process at once.
+pub(crate) fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        let code = i32::from(quorate_base::ExitStatus::Interrupted.code());
+        signal_hook::flag::register_conditional_shutdown(signal, code, Arc::clone(&stop))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
+}

@@ -1,0 +1,152 @@
+//! What a person, or a program with `--json`, sees of a run while it goes.
+
+use quorate_base::{ByteCount, Timestamp};
+use quorate_swarm::panel;
+use quorate_swarm::record::{Record, Stamped, TaskOutcome};
+use quorate_swarm::state::{State, TaskState};
+use serde::Serialize;
+
+use crate::printer::{BAD, DIM, DOUBT, GOOD, PLAIN, Printer};
+
+/// A journal record as a line of JSON.
+#[derive(Debug, Serialize)]
+pub(crate) struct Event<'a> {
+    pub(crate) event: String,
+    pub(crate) seq: u64,
+    pub(crate) time: String,
+    #[serde(flatten)]
+    pub(crate) record: &'a Record,
+}
+
+/// Tells one record.
+pub(crate) fn tell(printer: &Printer, stamped: &Stamped, state: &State) {
+    if printer.json {
+        printer.document(&event(stamped));
+        return;
+    }
+    if let Some((style, text)) = line(&stamped.record, state) {
+        let at = stamped.time.since(state.started_at).as_secs_f64();
+        printer.say(&format!("{DIM}{at:7.1}s{DIM:#}  {style}{text}{style:#}"));
+    }
+    printer.sticky(&overview(state, stamped.time));
+}
+
+pub(crate) fn event(stamped: &Stamped) -> Event<'_> {
+    let name = serde_json::to_value(&stamped.record)
+        .ok()
+        .and_then(|value| value.get("record").and_then(|name| name.as_str().map(str::to_owned)))
+        .unwrap_or_default();
+    Event { event: name, seq: stamped.seq, time: stamped.time.to_string(), record: &stamped.record }
+}
+
+/// One record in words; nothing for records a reader can do without.
+pub(crate) fn line(record: &Record, state: &State) -> Option<(anstyle::Style, String)> {
+    let told = match record {
+        Record::RunStarted(started) => {
+            let gate = &started.spec.gate;
+            let text = format!(
+                "run {} on {} from {} · {} tasks, {} agents at once · panel of {}: {} must agree, {} may be faulty",
+                started.run,
+                started.repository,
+                started.base.short(),
+                started.spec.tasks.len(),
+                started.spec.agents_at_once,
+                gate.validators.len(),
+                gate.agree,
+                gate.faults,
+            );
+            (PLAIN, text)
+        }
+        Record::Resumed { orphans, torn_bytes } => {
+            let torn = if *torn_bytes > 0 { format!(", {torn_bytes} bytes of a torn record cut") } else { String::new() };
+            (DOUBT, format!("taken up again: {orphans} leftover processes ended{torn}"))
+        }
+        Record::AgentStarted { agent, task, attempt, pid, .. } => {
+            let again = if *attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
+            (PLAIN, format!("{agent:<12} works on {task} (process {pid}{again})"))
+        }
+        Record::AgentEnded(ended) => {
+            let style = if ended.outcome.succeeded() { PLAIN } else { DOUBT };
+            let text = format!(
+                "{:<12} ended: {} · {:.1} s · {:.1} s CPU · {}",
+                ended.agent,
+                ended.outcome,
+                ended.wall.as_secs_f64(),
+                ended.cpu.as_secs_f64(),
+                ByteCount(ended.memory_peak.0),
+            );
+            (style, text)
+        }
+        Record::AgentLost { agent, task, .. } => (DOUBT, format!("{agent:<12} was interrupted on {task}; it starts over")),
+        Record::TaskClosed { task, outcome } => match outcome {
+            TaskOutcome::NoChange => (PLAIN, format!("{task:<12} nothing to change")),
+            TaskOutcome::Failed { reason } => (BAD, format!("{task:<12} given up: {reason}")),
+            TaskOutcome::Blocked { by } => (BAD, format!("{task:<12} not started: {by} did not land")),
+        },
+        Record::ChangeProposed(change) => {
+            let text = format!("{:<12} proposed: {} paths, tree {}", change.change, change.paths, change.tree.short());
+            (PLAIN, text)
+        }
+        Record::CandidatePrepared { .. } => return None,
+        Record::ConflictFound { change, reason, .. } => (DOUBT, format!("{change:<12} {reason}")),
+        Record::BallotOpened { ballot, change, onto, .. } => {
+            (PLAIN, format!("{change:<12} before the panel on {} (ballot {ballot})", onto.short()))
+        }
+        Record::ReportReceived { ballot, validator, .. } => {
+            let ballot = state.ballots.get(ballot)?;
+            let (_, report) = panel::reports(ballot).into_iter().find(|(v, _)| v == validator)?;
+            let results: Vec<_> = report.results.iter().map(|r| format!("{} {}", r.check, word(&r.status))).collect();
+            (DIM, format!("{:<12}   {validator} saw {}", ballot.change, results.join(", ")))
+        }
+        Record::VoteCast { ballot, validator, .. } => {
+            let ballot = state.ballots.get(ballot)?;
+            let (_, vote) = panel::votes(ballot).into_iter().find(|(v, _)| v == validator)?;
+            let choice = word(&vote.choice);
+            (DIM, format!("{:<12}   {validator} votes {choice}: {}", ballot.change, cut(&vote.reason, 90)))
+        }
+        Record::ValidatorAbsent { ballot, validator, reason, .. } => {
+            (DOUBT, format!("{ballot:<12}   {validator} is absent: {}", cut(reason, 120)))
+        }
+        Record::BallotDecided { .. } | Record::Countersigned { .. } | Record::LandingStarted { .. } => return None,
+        Record::Certified { change, verdict, certificate, .. } => {
+            let style = if word(verdict) == "PASS" { GOOD } else { BAD };
+            (style, format!("{change:<12} {} · certificate {}", word(verdict), certificate.short()))
+        }
+        Record::Landed { change, commit, .. } => {
+            (GOOD, format!("{change:<12} landed as {} on {}", commit.short(), state.started.branch))
+        }
+        Record::Refused { change, check, reason, .. } => (BAD, format!("{change:<12} refused by {check}: {}", cut(reason, 120))),
+        Record::Finished { .. } => return None,
+    };
+    Some(told)
+}
+
+/// Where everything stands, in one line.
+fn overview(state: &State, now: Timestamp) -> String {
+    let working: Vec<_> = state
+        .tasks
+        .values()
+        .filter_map(|task| match task {
+            TaskState::Running { agent, since, .. } => Some(format!("{agent} {:.0}s", now.since(*since).as_secs_f64())),
+            _ => None,
+        })
+        .collect();
+    let open = state.ballots.iter().filter(|(_, ballot)| ballot.certificate.is_none());
+    let panels: Vec<_> = open.map(|(id, b)| format!("{id} {}/{}", b.votes.len(), state.panel().len())).collect();
+    let queue = state.waiting().count();
+    format!("working: {} | panels: {} | queue: {queue}", or_dash(&working), or_dash(&panels))
+}
+
+fn or_dash(items: &[String]) -> String {
+    if items.is_empty() { "–".to_owned() } else { items.join(", ") }
+}
+
+/// The word a value is written with in documents.
+pub(crate) fn word(value: &impl Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+pub(crate) fn cut(text: &str, length: usize) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    if line.chars().count() <= length { line.to_owned() } else { line.chars().take(length - 1).chain(['…']).collect() }
+}
