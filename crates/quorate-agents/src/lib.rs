@@ -1,1 +1,22 @@
+//! Agents and tools as bounded processes of the operating system.
+//!
+//! A process started here has its own session, a complete environment that was given and nothing inherited, output in
+//! files, and limits over its whole tree. It is ended with its whole tree, and what a killed node left behind is found
+//! again by a marker. This crate knows nothing of tasks, checks or votes.
+//!
+//! Read [`Command`] first, then [`spawn`].
 
+mod command;
+mod containment;
+mod orphans;
+mod output;
+mod supervise;
+mod sys;
+mod tree;
+
+pub use command::{Command, Limits, Stdin};
+pub use containment::{Containment, Layer};
+pub use orphans::{Reaped, reap_orphans};
+pub use output::{ends, redact_copy};
+pub use supervise::{Cancel, Ended, Outcome, Running, SpawnError, Usage, WaitError, spawn};
+pub use sys::kill_self;

@@ -1,0 +1,50 @@
+//! What to run, and within which bounds.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use quorate_base::{ByteCount, Millis};
+
+/// A process to start. Nothing is inherited: what is not said here, it does not get.
+#[derive(Debug, Clone)]
+pub struct Command {
+    /// Looked up in the `PATH` of `env` where it has no slash.
+    pub program: PathBuf,
+    pub args: Vec<OsString>,
+    pub cwd: PathBuf,
+    /// The complete environment.
+    pub env: BTreeMap<OsString, OsString>,
+    pub stdin: Stdin,
+    /// Files that receive all output; made with mode 0600, emptied where they exist.
+    pub stdout: PathBuf,
+    pub stderr: PathBuf,
+    pub limits: Limits,
+    /// The run it belongs to, by which [`crate::reap_orphans`] finds it; also put into its environment as `QUORATE_RUN`.
+    pub marker: String,
+}
+
+/// What the process reads.
+#[derive(Debug, Clone)]
+pub enum Stdin {
+    Null,
+    Bytes(Vec<u8>),
+}
+
+/// Bounds over the whole tree of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    pub wall: Millis,
+    /// Resident memory, summed.
+    pub memory: ByteCount,
+    /// CPU time, summed.
+    pub cpu: Millis,
+    /// Both output files together, on disk.
+    pub output: ByteCount,
+    /// Where a cgroup with the pids controller holds it.
+    pub processes: u32,
+    /// For each process; lowered to what this process itself may open.
+    pub open_files: u64,
+    /// From asking to end to ending.
+    pub grace: Millis,
+}

@@ -1,0 +1,85 @@
+//! The two system calls that safe crates do not offer: running code between fork and exec, and waiting with usage.
+
+#![expect(unsafe_code, reason = "pre_exec and wait4 have no safe form; each use says why it is sound")]
+
+use std::io;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::ExitStatus;
+
+use rustix::process::{Resource, Rlimit, Signal};
+
+/// What a child does to itself before it becomes the program.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    /// Its control group's `cgroup.procs`.
+    pub(crate) group: Option<std::fs::File>,
+    pub(crate) data_bytes: u64,
+    pub(crate) cpu_seconds: u64,
+    pub(crate) open_files: u64,
+}
+
+/// Arranges for a child to start in a session of its own, die with this thread, and be limited.
+pub(crate) fn prepare(command: &mut std::process::Command, setup: Setup) {
+    let before_exec = move || {
+        if let Some(group) = &setup.group {
+            rustix::io::write(group, b"0")?;
+        }
+        rustix::process::setsid()?;
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        limit(Resource::Data, setup.data_bytes)?;
+        limit(Resource::Cpu, setup.cpu_seconds)?;
+        limit(Resource::Nofile, setup.open_files)?;
+        limit(Resource::Core, 0)?;
+        Ok(())
+    };
+    // SAFETY: between fork and exec only async-signal-safe functions may run. The closure makes plain system calls
+    // (write, setsid, prctl, getrlimit, setrlimit) through rustix, allocates nothing, takes no lock and touches no memory
+    // but what it owns; an `Errno` becomes an `io::Error` without allocation.
+    unsafe {
+        command.pre_exec(before_exec);
+    }
+}
+
+/// Lowers a limit; never raises it beyond what this process has itself.
+fn limit(resource: Resource, value: u64) -> io::Result<()> {
+    let hard = rustix::process::getrlimit(resource).maximum;
+    let value = hard.map_or(value, |hard| hard.min(value));
+    rustix::process::setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) })?;
+    Ok(())
+}
+
+/// What a process and the children it waited for used.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Usage {
+    pub(crate) cpu_ms: u64,
+    pub(crate) peak_bytes: u64,
+}
+
+/// Takes the exit status of a child that has ended, with what it used; blocks until it has.
+pub(crate) fn wait(pid: u32) -> io::Result<(ExitStatus, Usage)> {
+    let pid = libc::pid_t::try_from(pid).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let mut status: libc::c_int = 0;
+    // SAFETY: `rusage` is a plain structure of integers, for which all zeroes is a value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: both pointers are to live, writable locals of the types wait4 fills in.
+        let done = unsafe { libc::wait4(pid, &mut status, 0, &mut usage) };
+        if done == pid {
+            break;
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+    let ms = |time: libc::timeval| {
+        u64::try_from(time.tv_sec).unwrap_or(0) * 1000 + u64::try_from(time.tv_usec).unwrap_or(0) / 1000
+    };
+    let peak_bytes = u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024;
+    Ok((ExitStatus::from_raw(status), Usage { cpu_ms: ms(usage.ru_utime) + ms(usage.ru_stime), peak_bytes }))
+}
+
+/// Ends this process the hard way, for tests of survival: no destructor, no flush.
+pub fn kill_self() {
+    let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::KILL);
+}

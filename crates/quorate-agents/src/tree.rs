@@ -1,0 +1,100 @@
+//! The processes below a process, read from `/proc`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+/// One process, as `/proc/PID/stat` tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Process {
+    pub(crate) parent: u32,
+    pub(crate) session: u32,
+    /// A zombie: it has ended and waits to be noticed.
+    pub(crate) ended: bool,
+    pub(crate) cpu_ticks: u64,
+    pub(crate) resident_pages: u64,
+    /// Start time, which tells it from a later process with the same number.
+    pub(crate) started: u64,
+}
+
+/// Reads one process; nothing where it is gone.
+pub(crate) fn process(pid: u32) -> Option<Process> {
+    parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The fields after the command's name, which may itself hold anything, a closing parenthesis too.
+fn parse(stat: &[u8]) -> Option<Process> {
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    let text = std::str::from_utf8(stat.get(end + 2..)?).ok()?;
+    let fields: Vec<&str> = text.split_ascii_whitespace().collect();
+    let number = |i: usize| fields.get(i).and_then(|field| field.parse::<u64>().ok());
+    Some(Process {
+        ended: matches!(fields.first(), Some(&("Z" | "X"))),
+        parent: u32::try_from(number(1)?).ok()?,
+        session: u32::try_from(number(3)?).ok()?,
+        // Own and waited-for children's, user and system.
+        cpu_ticks: number(11)? + number(12)? + number(13)? + number(14)?,
+        started: number(19)?,
+        resident_pages: number(21).unwrap_or(0),
+    })
+}
+
+/// Every process there is.
+pub(crate) fn all() -> BTreeMap<u32, Process> {
+    let Ok(entries) = fs::read_dir("/proc") else { return BTreeMap::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter_map(|pid| Some((pid, process(pid)?))).collect()
+}
+
+/// The processes that belong to the tree of `leader`: below it, in its session, or known to have been before.
+///
+/// `known` grows with what is found, so that a process that leaves session and parent behind stays a member.
+pub(crate) fn members(leader: u32, known: &mut BTreeMap<u32, u64>) -> BTreeMap<u32, Process> {
+    let all = all();
+    let mut members: BTreeSet<u32> = known
+        .iter()
+        .filter(|(pid, started)| all.get(pid).is_some_and(|process| process.started == **started))
+        .map(|(pid, _)| *pid)
+        .collect();
+    members.extend(all.iter().filter(|(pid, process)| **pid == leader || process.session == leader).map(|(pid, _)| *pid));
+    loop {
+        let more: Vec<u32> = all
+            .iter()
+            .filter(|(pid, process)| !members.contains(pid) && members.contains(&process.parent))
+            .map(|(pid, _)| *pid)
+            .collect();
+        if more.is_empty() {
+            break;
+        }
+        // A session is joined by the processes a newly found leader has started.
+        members.extend(&more);
+        let sessions: Vec<u32> =
+            all.iter().filter(|(_, process)| more.contains(&process.session)).map(|(pid, _)| *pid).collect();
+        members.extend(sessions);
+    }
+    let found: BTreeMap<u32, Process> = members.iter().filter_map(|pid| Some((*pid, *all.get(pid)?))).collect();
+    known.clear();
+    known.extend(found.iter().map(|(pid, process)| (*pid, process.started)));
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_name_may_hold_anything() {
+        let stat = b"7 (a) S 9 (x) R 3 4 5 0 -1 0 0 0 0 0 10 20 30 40 0 0 0 0 555 1000 77 0";
+        let process = parse(stat).unwrap();
+        assert_eq!((process.parent, process.session, process.cpu_ticks), (3, 5, 100));
+        assert_eq!((process.started, process.resident_pages, process.ended), (555, 77, false));
+        for broken in [&b""[..], b"1 (x", b"1 (x)", b"1 (x) S", b"1 (x) S a b c"] {
+            assert_eq!(parse(broken), None);
+        }
+    }
+
+    #[test]
+    fn this_process_is_found() {
+        let own = process(std::process::id()).unwrap();
+        assert!(own.resident_pages > 0 && !own.ended);
+    }
+}
