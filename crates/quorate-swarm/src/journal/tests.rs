@@ -1,0 +1,167 @@
+use std::io;
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use quorate_base::{Digest, Timestamp};
+
+use super::frame::{self, HEADER_LEN};
+use super::*;
+
+const PAYLOADS: [&[u8]; 3] = [b"{\"a\":1}", b"", b"three"];
+
+fn file() -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("journal");
+    (folder, path)
+}
+
+fn written() -> Vec<u8> {
+    let (_folder, path) = file();
+    let mut journal = Journal::create(&path, [7; 16]).unwrap();
+    journal.append(Timestamp(1000), &PAYLOADS[..2]).unwrap();
+    journal.append(Timestamp(2000), &PAYLOADS[2..]).unwrap();
+    drop(journal);
+    std::fs::read(&path).unwrap()
+}
+
+fn read(bytes: &[u8]) -> Result<(Vec<Entry>, Tail), Damaged> {
+    frame::check_header(bytes)?;
+    frame::decode(bytes, HEADER_LEN, frame::genesis(&bytes[..HEADER_LEN]), 0)
+}
+
+#[test]
+fn its_bytes_are_as_they_were() {
+    let bytes = written();
+    assert_eq!(bytes.len(), 32 + 3 * 56 + 12);
+    assert_eq!(Digest::of(&bytes).to_string(), "GOLDEN");
+}
+
+#[test]
+fn what_was_appended_is_read_back_in_order() {
+    let (entries, tail) = read(&written()).unwrap();
+    assert_eq!(tail, Tail::Clean);
+    let payloads: Vec<&[u8]> = entries.iter().map(|entry| entry.payload.as_slice()).collect();
+    assert_eq!(payloads, PAYLOADS);
+    assert_eq!(entries.iter().map(|entry| (entry.seq, entry.time.0)).collect::<Vec<_>>(), [(0, 1000), (1, 1000), (2, 2000)]);
+}
+
+#[test]
+fn a_file_cut_anywhere_keeps_every_whole_record_and_goes_on() {
+    let bytes = written();
+    let ends: Vec<usize> = {
+        let (entries, _) = read(&bytes).unwrap();
+        entries.iter().skip(1).map(|entry| usize::try_from(entry.offset).unwrap()).chain([bytes.len()]).collect()
+    };
+    for length in HEADER_LEN..bytes.len() {
+        let (_folder, path) = file();
+        std::fs::write(&path, &bytes[..length]).unwrap();
+        let whole = ends.iter().filter(|end| **end <= length).count();
+        let (mut journal, entries, torn) = Journal::open(&path).unwrap();
+        assert_eq!(entries.len(), whole, "cut at {length}");
+        assert_eq!(torn.is_some(), length != HEADER_LEN && !ends.contains(&length), "cut at {length}");
+        journal.append(Timestamp(3000), &[b"more"]).unwrap();
+        drop(journal);
+        let (entries, tail) = Journal::read(&path).unwrap();
+        assert_eq!((entries.len(), tail), (whole + 1, Tail::Clean), "cut at {length}");
+    }
+    for length in 0..HEADER_LEN {
+        assert_eq!(read(&bytes[..length]), Err(Damaged::NotAJournal));
+    }
+}
+
+#[test]
+fn a_flipped_bit_is_refused_or_in_the_last_record_cut() {
+    let bytes = written();
+    let (entries, _) = read(&bytes).unwrap();
+    let last = usize::try_from(entries[2].offset).unwrap();
+    for at in 0..bytes.len() {
+        for bit in 0..8 {
+            let mut bent = bytes.clone();
+            bent[at] ^= 1 << bit;
+            match read(&bent) {
+                Err(Damaged::Frame { offset, .. }) => assert!(usize::try_from(offset).unwrap() <= at && at < last),
+                Err(_) => assert!(at < HEADER_LEN),
+                Ok((entries, tail)) => {
+                    assert!(at >= last, "byte {at} bit {bit} passed unseen");
+                    assert_eq!((entries.len(), tail != Tail::Clean), (2, true));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_record_taken_out_put_in_or_exchanged_is_refused() {
+    let bytes = written();
+    let (entries, _) = read(&bytes).unwrap();
+    let cut = |i: usize| usize::try_from(entries[i].offset).unwrap();
+    let without = [&bytes[..cut(1)], &bytes[cut(2)..]].concat();
+    assert!(matches!(read(&without), Err(Damaged::Frame { reason, .. }) if reason.contains("missing")));
+    let twice = [&bytes[..cut(1)], &bytes[cut(0)..]].concat();
+    assert!(matches!(read(&twice), Err(Damaged::Frame { .. })));
+    // Forged with fitting checksums, but without the chain.
+    let mut forged = bytes[..cut(0)].to_vec();
+    frame::encode(&mut forged, &Digest::of(b"other"), 0, Timestamp(1000), b"forged");
+    assert!(matches!(read(&forged), Err(Damaged::Frame { reason, .. }) if reason.contains("chain")));
+}
+
+#[test]
+fn another_version_is_told_apart_from_damage() {
+    let mut bytes = written();
+    bytes[8] = 2;
+    assert_eq!(read(&bytes), Err(Damaged::Version(2)));
+}
+
+#[test]
+fn one_process_writes_and_others_read() {
+    let (_folder, path) = file();
+    let mut journal = Journal::create(&path, [1; 16]).unwrap();
+    assert!(matches!(Journal::open(&path), Err(Error::Locked { .. })));
+    let mut follower = Follower::after(&path, 0).unwrap();
+    journal.append(Timestamp(1), &[b"one"]).unwrap();
+    assert_eq!(follower.poll().unwrap().len(), 1);
+    journal.append(Timestamp(2), &[b"two", b"three"]).unwrap();
+    let fresh = follower.poll().unwrap();
+    assert_eq!(fresh.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [1, 2]);
+    assert!(matches!(Journal::create(&path, [1; 16]), Err(Error::Io { .. })));
+}
+
+/// Storage whose n-th operation fails, after having written half.
+#[derive(Debug)]
+struct FailingStorage {
+    operations_left: u32,
+}
+
+impl Storage for FailingStorage {
+    fn append(&mut self, _: &[u8]) -> io::Result<()> {
+        self.sync()
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        let Some(left) = self.operations_left.checked_sub(1) else {
+            return Err(io::Error::from(io::ErrorKind::StorageFull));
+        };
+        self.operations_left = left;
+        Ok(())
+    }
+}
+
+#[test]
+fn after_a_failed_write_or_sync_nothing_more_is_taken() {
+    for operations_left in [2, 3] {
+        let storage = Box::new(FailingStorage { operations_left });
+        let mut journal = Journal::on("journal".as_ref(), storage, Digest::of(b""), 0);
+        assert_eq!(journal.append(Timestamp(1), &[b"one"]).unwrap(), [0]);
+        assert!(matches!(journal.append(Timestamp(2), &[b"two"]), Err(Error::Io { .. })));
+        assert!(matches!(journal.append(Timestamp(3), &[b"three"]), Err(Error::Poisoned { .. })));
+    }
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_bytes_are_read_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let _ = read(&bytes);
+        let after_header = [frame::header([0; 16]).as_slice(), &bytes].concat();
+        let _ = read(&after_header);
+    }
+}
