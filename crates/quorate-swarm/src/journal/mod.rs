@@ -16,7 +16,7 @@ pub mod frame;
 mod log;
 
 pub use frame::{Damaged, Entry, Tail};
-pub use log::{Error, Follower, Journal, Storage};
+pub use log::{Error, Follower, Journal, Storage, TornTail};
 
 #[cfg(test)]
 mod tests;

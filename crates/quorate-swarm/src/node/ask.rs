@@ -128,7 +128,7 @@ impl Job {
         answer: Answer,
     ) -> Result<Record, String> {
         let key = self.public_key(validator).map_err(|error| error.to_string())?;
-        let about = |b: &BallotId, tree, who: &ValidatorId| *b == *id && *tree == ballot.tree && *who == *validator;
+        let about = |b: &BallotId, tree: &quorate_base::GitOid, who: &ValidatorId| *b == *id && *tree == ballot.tree && *who == *validator;
         match (step, answer) {
             (Step::Examine, Answer::Report(report)) => {
                 let open = Report::open(&report, &key).map_err(|error| error.to_string())?;

@@ -152,7 +152,7 @@ impl State {
     }
 
     /// The newest ballot of a change that judges its present candidate.
-    pub fn current_ballot(&self, change: &ChangeState) -> Option<(&BallotId, &BallotState)> {
+    pub fn current_ballot<'a>(&'a self, change: &'a ChangeState) -> Option<(&'a BallotId, &'a BallotState)> {
         let candidate = change.candidate.as_ref()?;
         let id = change.ballots.last()?;
         let ballot = self.ballots.get(id)?;
