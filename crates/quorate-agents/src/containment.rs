@@ -44,8 +44,14 @@ impl Containment {
         Self { hierarchy: found.map(Arc::new) }
     }
 
-    /// For a process that is itself contained: its children stay in its own group and die with it.
+    /// For a process that is itself contained: groups of its children lie inside its own, and die with it.
     pub fn nested() -> Self {
+        let found = mount_point().zip(own_group()).and_then(|(root, own)| Hierarchy::inside(&root.join(own)));
+        Self { hierarchy: found.map(Arc::new) }
+    }
+
+    /// Without any layer but sessions and `/proc`, whatever the machine offers.
+    pub fn plain() -> Self {
         Self { hierarchy: None }
     }
 
@@ -98,6 +104,13 @@ impl Containment {
     }
 }
 
+/// The group this process is in, below the mount point, if it is one of ours.
+fn own_group() -> Option<PathBuf> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    own.starts_with(&format!("{FOLDER}/")).then(|| PathBuf::from(own))
+}
+
 fn mount_point() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/mounts").ok()?;
     mounts.lines().find_map(|line| {
@@ -123,6 +136,12 @@ impl Hierarchy {
                 && fs::write(root.join("cgroup.subtree_control"), format!("+{name}")).is_ok()
         };
         Ok(Self { root: root.to_owned(), memory: enable("memory"), pids: enable("pids"), next: AtomicU64::new(0) })
+    }
+
+    /// Groups inside a group that has processes: the kernel gives those no controllers, but ends them all the same.
+    fn inside(own: &Path) -> Option<Self> {
+        fs::metadata(own.join("cgroup.kill")).ok()?;
+        Some(Self { root: own.to_owned(), memory: false, pids: false, next: AtomicU64::new(0) })
     }
 
     fn group(&self, marker: &str, limits: &Limits) -> io::Result<Group> {

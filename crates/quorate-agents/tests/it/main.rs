@@ -101,7 +101,7 @@ fn a_process_that_ignores_being_asked_is_ended_at_its_wall_limit() {
 
 #[test]
 fn memory_over_the_limit_ends_the_tree_with_and_without_a_control_group() {
-    for containment in [Containment::probe(), Containment::nested()] {
+    for containment in [Containment::probe(), Containment::plain()] {
         let room = Room::new();
         let mut command = room.command("awk 'BEGIN { s = \"x\"; while (1) s = s s }' & wait");
         command.limits.memory = ByteCount::mib(96);
@@ -136,7 +136,7 @@ fn a_flood_of_output_is_cut_off_and_costs_no_memory_here() {
 
 #[test]
 fn nothing_survives_its_leader_even_in_a_session_of_its_own() {
-    for containment in [Containment::probe(), Containment::nested()] {
+    for containment in [Containment::probe(), Containment::plain()] {
         let room = Room::new();
         let command = room.command("setsid sh -c 'echo $$ > escapee; exec sleep 1000' & while [ ! -s escapee ]; do sleep 0.01; done");
         let ended = spawn(&command, &containment).unwrap().wait().unwrap();

@@ -170,12 +170,22 @@ impl PrivateRepository {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(io_at(parent))?;
         }
+        // Git picks a free name for a worktree and then takes it; two at once may pick the same.
+        let _turn = self.turn()?;
         self.git()
             .args(["worktree", "add", "--quiet", "--detach", "--force"])
             .arg(path)
             .arg(commit.as_str())
             .run()?;
         Ok(())
+    }
+
+    /// Waits until nobody else, in any process, is adding a worktree.
+    fn turn(&self) -> Result<fs::File, Error> {
+        let path = self.path.join("worktrees.lock");
+        let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(io_at(&path))?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).map_err(|errno| io_at(&path)(errno.into()))?;
+        Ok(file)
     }
 
     /// Removes a worktree, also one half made or half removed; one that is not there is no error.
