@@ -1,0 +1,7 @@
+//! The program as its users meet it: real processes, real git, a real store.
+
+mod bad_input;
+mod certify;
+mod room;
+mod run;
+mod survival;
