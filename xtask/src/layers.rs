@@ -69,9 +69,7 @@ pub fn metadata(root: &Path) -> Result<Value> {
 
 /// Every dependency of a member of the workspace that breaks the rule, in words.
 pub fn check(metadata: &Value) -> Result<Vec<String>> {
-    let packages = metadata["packages"]
-        .as_array()
-        .context("cargo metadata names no packages")?;
+    let packages = metadata["packages"].as_array().context("cargo metadata names no packages")?;
     let mut faults = Vec::new();
     for package in packages {
         let name = package["name"].as_str().context("a package has no name")?;
@@ -105,14 +103,10 @@ fn edge(user: &str, layer: Layer, used: &str, in_tests: bool) -> Option<String> 
         ));
     }
     if RUNTIMES.contains(&used) {
-        return Some(format!(
-            "{user} uses {used}: threads and processes are enough here"
-        ));
+        return Some(format!("{user} uses {used}: threads and processes are enough here"));
     }
     let Some(below) = self::layer(used) else {
-        return used
-            .starts_with("quorate")
-            .then(|| format!("{user} uses {used}, which is in no layer"));
+        return used.starts_with("quorate").then(|| format!("{user} uses {used}, which is in no layer"));
     };
     let allowed = match (layer, below) {
         (Layer::Level(user), Layer::Level(used)) => used < user,
@@ -124,10 +118,7 @@ fn edge(user: &str, layer: Layer, used: &str, in_tests: bool) -> Option<String> 
 }
 
 fn layer(name: &str) -> Option<Layer> {
-    LAYERS
-        .iter()
-        .find(|(known, _)| *known == name)
-        .map(|(_, layer)| *layer)
+    LAYERS.iter().find(|(known, _)| *known == name).map(|(_, layer)| *layer)
 }
 
 #[cfg(test)]
@@ -153,10 +144,7 @@ mod tests {
     #[test]
     fn an_edge_upward_or_sideways_is_a_fault() {
         let upward = faults("quorate-consensus", "quorate-evidence", None);
-        assert_eq!(
-            upward,
-            ["quorate-consensus (layer 1) must not use quorate-evidence (layer 2)"]
-        );
+        assert_eq!(upward, ["quorate-consensus (layer 1) must not use quorate-evidence (layer 2)"]);
         assert_eq!(faults("quorate-pipeline", "quorate-agents", None).len(), 1);
         assert_eq!(faults("quorate-agents", "quorate-pipeline", Some("dev")).len(), 1);
         assert_eq!(faults("quorate-swarm", "quorate", Some("build")).len(), 1);
@@ -177,9 +165,7 @@ mod tests {
     #[test]
     fn a_crate_without_a_layer_is_a_fault() {
         assert_eq!(
-            check(&json!({ "packages": [{ "name": "quorate-new", "dependencies": [] }] }))
-                .unwrap()
-                .len(),
+            check(&json!({ "packages": [{ "name": "quorate-new", "dependencies": [] }] })).unwrap().len(),
             1
         );
         assert_eq!(faults("quorate", "quorate-new", None).len(), 1);

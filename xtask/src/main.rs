@@ -24,10 +24,7 @@ fn main() -> ExitCode {
         ["tidy"] => root().and_then(|root| tidied(&root)),
         ["layers"] => root().and_then(|root| layered(&root)),
         ["help" | "--help" | "-h"] => {
-            println!(
-                "{USAGE}\n\nsteps: {}",
-                test::STEPS.map(|step| step.name).join(", ")
-            );
+            println!("{USAGE}\n\nsteps: {}", test::STEPS.map(|step| step.name).join(", "));
             return ExitCode::SUCCESS;
         }
         _ => {

@@ -22,9 +22,7 @@ pub struct Venv {
 impl Venv {
     /// Makes the environment where it is not there yet. Without Python the error says what to install.
     pub fn ensure(root: &Path) -> Result<Self> {
-        let venv = Self {
-            folder: root.join("target/python-venv"),
-        };
+        let venv = Self { folder: root.join("target/python-venv") };
         if !tools::answers(Command::new(venv.python()).args(["-m", "pip", "--version"])) {
             venv.create()?;
         }
@@ -73,12 +71,7 @@ impl Venv {
             .output()
             .context("cannot run python3 -m venv")?;
         let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(
-            output.status.success(),
-            "python3 -m venv {} failed: {}",
-            self.folder.display(),
-            said.trim()
-        );
+        ensure!(output.status.success(), "python3 -m venv {} failed: {}", self.folder.display(), said.trim());
         Ok(())
     }
 
@@ -91,23 +84,12 @@ impl Venv {
             return Ok(());
         }
         let output = Command::new(self.python())
-            .args([
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-                "--requirement",
-            ])
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--requirement"])
             .arg(&path)
             .output()
             .context("cannot run pip")?;
         let said = String::from_utf8_lossy(&output.stderr);
-        ensure!(
-            output.status.success(),
-            "pip cannot install {list}: {}",
-            said.trim()
-        );
+        ensure!(output.status.success(), "pip cannot install {list}: {}", said.trim());
         fs::write(&stamp, wanted).with_context(|| format!("cannot write {}", stamp.display()))
     }
 }

@@ -34,23 +34,9 @@ enum Kind {
 
 /// All steps in their order.
 pub const STEPS: [Step; 7] = [
-    Step {
-        name: "fmt",
-        kind: Kind::Cargo {
-            args: &["fmt", "--all", "--check"],
-            rustdocflags: None,
-        },
-    },
-    Step {
-        name: "typos",
-        kind: Kind::Wheel { args: &["typos"] },
-    },
-    Step {
-        name: "taplo",
-        kind: Kind::Wheel {
-            args: &["taplo", "fmt", "--check"],
-        },
-    },
+    Step { name: "fmt", kind: Kind::Cargo { args: &["fmt", "--all", "--check"], rustdocflags: None } },
+    Step { name: "typos", kind: Kind::Wheel { args: &["typos"] } },
+    Step { name: "taplo", kind: Kind::Wheel { args: &["taplo", "fmt", "--check"] } },
     Step {
         name: "clippy",
         kind: Kind::Cargo {
@@ -58,20 +44,11 @@ pub const STEPS: [Step; 7] = [
             rustdocflags: None,
         },
     },
-    Step {
-        name: "tests",
-        kind: Kind::Nextest,
-    },
-    Step {
-        name: "tidy",
-        kind: Kind::Tidy,
-    },
+    Step { name: "tests", kind: Kind::Nextest },
+    Step { name: "tidy", kind: Kind::Tidy },
     Step {
         name: "doc",
-        kind: Kind::Cargo {
-            args: &["doc", "--no-deps", "--workspace"],
-            rustdocflags: Some("-Dwarnings"),
-        },
+        kind: Kind::Cargo { args: &["doc", "--no-deps", "--workspace"], rustdocflags: Some("-Dwarnings") },
     },
 ];
 
@@ -92,11 +69,7 @@ pub fn run(root: &Path, wanted: &[&str]) -> Result<bool> {
     let tests = steps.iter().any(|step| matches!(step.kind, Kind::Nextest));
     tools::ensure_all(root, tests)?;
     let wheels = steps.iter().any(|step| matches!(step.kind, Kind::Wheel { .. }));
-    let venv = if tests || wheels {
-        Some(Venv::ensure(root)?)
-    } else {
-        None
-    };
+    let venv = if tests || wheels { Some(Venv::ensure(root)?) } else { None };
     let mut no_wheels = None;
     if let Some(venv) = &venv {
         if tests {
@@ -149,19 +122,10 @@ pub fn run(root: &Path, wanted: &[&str]) -> Result<bool> {
 }
 
 fn select(wanted: &[&str]) -> Result<Vec<Step>> {
-    if let Some(unknown) = wanted
-        .iter()
-        .find(|name| STEPS.iter().all(|step| step.name != **name))
-    {
-        bail!(
-            "there is no step `{unknown}`; steps are {}",
-            STEPS.map(|step| step.name).join(", ")
-        );
+    if let Some(unknown) = wanted.iter().find(|name| STEPS.iter().all(|step| step.name != **name)) {
+        bail!("there is no step `{unknown}`; steps are {}", STEPS.map(|step| step.name).join(", "));
     }
-    Ok(STEPS
-        .into_iter()
-        .filter(|step| wanted.is_empty() || wanted.contains(&step.name))
-        .collect())
+    Ok(STEPS.into_iter().filter(|step| wanted.is_empty() || wanted.contains(&step.name)).collect())
 }
 
 fn line(name: &str, end: &End, taken: Duration) -> String {
@@ -175,15 +139,8 @@ fn line(name: &str, end: &End, taken: Duration) -> String {
 
 fn status(root: &Path, command: &mut Command) -> Result<End> {
     let program = command.get_program().to_string_lossy().into_owned();
-    let status = command
-        .current_dir(root)
-        .status()
-        .with_context(|| format!("cannot run {program}"))?;
-    Ok(if status.success() {
-        End::Passed
-    } else {
-        End::Failed(status.to_string())
-    })
+    let status = command.current_dir(root).status().with_context(|| format!("cannot run {program}"))?;
+    Ok(if status.success() { End::Passed } else { End::Failed(status.to_string()) })
 }
 
 /// Runs the tests; what nextest says passes through, and its summary is kept for the end.
@@ -195,10 +152,7 @@ fn nextest(root: &Path, venv: &Venv, last_line: &mut Option<String>) -> Result<E
         .stderr(Stdio::piped())
         .spawn()
         .context("cannot run cargo nextest")?;
-    let stderr = child
-        .stderr
-        .take()
-        .context("the runner's output was not handed over")?;
+    let stderr = child.stderr.take().context("the runner's output was not handed over")?;
     let mut reader = BufReader::new(stderr);
     let mut bytes = Vec::new();
     while reader.read_until(b'\n', &mut bytes)? > 0 {
@@ -210,11 +164,7 @@ fn nextest(root: &Path, venv: &Venv, last_line: &mut Option<String>) -> Result<E
         bytes.clear();
     }
     let status = child.wait()?;
-    Ok(if status.success() {
-        End::Passed
-    } else {
-        End::Failed(status.to_string())
-    })
+    Ok(if status.success() { End::Passed } else { End::Failed(status.to_string()) })
 }
 
 /// Whether a line is the runner's own: `     Summary [   1.234s] 56 tests run: …`.
@@ -227,11 +177,7 @@ fn tidied(root: &Path) -> Result<End> {
     for fault in &faults {
         eprintln!("{fault}");
     }
-    Ok(if faults.is_empty() {
-        End::Passed
-    } else {
-        End::Failed(format!("{} faults", faults.len()))
-    })
+    Ok(if faults.is_empty() { End::Passed } else { End::Failed(format!("{} faults", faults.len())) })
 }
 
 #[cfg(test)]
@@ -240,11 +186,7 @@ mod tests {
 
     #[test]
     fn steps_named_run_in_their_own_order() {
-        let names: Vec<_> = select(&["tidy", "fmt"])
-            .unwrap()
-            .iter()
-            .map(|step| step.name)
-            .collect();
+        let names: Vec<_> = select(&["tidy", "fmt"]).unwrap().iter().map(|step| step.name).collect();
         assert_eq!(names, ["fmt", "tidy"]);
         assert_eq!(select(&[]).unwrap().len(), STEPS.len());
     }
@@ -252,17 +194,12 @@ mod tests {
     #[test]
     fn an_unknown_step_is_refused_with_the_known_ones() {
         let error = select(&["fmt", "lint"]).unwrap_err().to_string();
-        assert!(
-            error.starts_with("there is no step `lint`; steps are fmt, "),
-            "{error}"
-        );
+        assert!(error.starts_with("there is no step `lint`; steps are fmt, "), "{error}");
     }
 
     #[test]
     fn only_the_runners_own_summary_is_kept() {
-        assert!(is_summary(
-            "     Summary [   0.012s] 3 tests run: 3 passed, 0 skipped\n"
-        ));
+        assert!(is_summary("     Summary [   0.012s] 3 tests run: 3 passed, 0 skipped\n"));
         assert!(!is_summary("        PASS [   0.012s] xtask test::Summary\n"));
     }
 }

@@ -26,18 +26,8 @@ pub fn ensure_all(root: &Path, tests: bool) -> Result<()> {
             missing.push(format!("cargo {tool}: run `rustup component add {component}`"));
         }
     }
-    if tests
-        && !answers(
-            Command::new(cargo())
-                .args(["nextest", "--version"])
-                .current_dir(root),
-        )
-    {
-        missing.extend(
-            install_nextest(root)
-                .err()
-                .map(|error| format!("cargo nextest: {error:#}")),
-        );
+    if tests && !answers(Command::new(cargo()).args(["nextest", "--version"]).current_dir(root)) {
+        missing.extend(install_nextest(root).err().map(|error| format!("cargo nextest: {error:#}")));
     }
     if missing.is_empty() {
         return Ok(());
@@ -46,30 +36,17 @@ pub fn ensure_all(root: &Path, tests: bool) -> Result<()> {
 }
 
 fn install_nextest(root: &Path) -> Result<()> {
-    let args = [
-        "install",
-        "--locked",
-        "cargo-nextest",
-        "--version",
-        NEXTEST_VERSION,
-    ];
+    let args = ["install", "--locked", "cargo-nextest", "--version", NEXTEST_VERSION];
     eprintln!("cargo-nextest is missing: cargo {}", args.join(" "));
-    let status = Command::new(cargo())
-        .args(args)
-        .current_dir(root)
-        .status()
-        .context("cannot run cargo install")?;
+    let status =
+        Command::new(cargo()).args(args).current_dir(root).status().context("cannot run cargo install")?;
     if !status.success() {
         bail!(
             "`cargo {}` failed; run it by hand, or get a prebuilt one from https://nexte.st",
             args.join(" ")
         );
     }
-    if !answers(
-        Command::new(cargo())
-            .args(["nextest", "--version"])
-            .current_dir(root),
-    ) {
+    if !answers(Command::new(cargo()).args(["nextest", "--version"]).current_dir(root)) {
         bail!("installed, and still not found: put cargo's `bin` folder into PATH");
     }
     Ok(())
@@ -77,9 +54,6 @@ fn install_nextest(root: &Path) -> Result<()> {
 
 /// Whether a command can be started and succeeds.
 pub(crate) fn answers(command: &mut Command) -> bool {
-    let quiet = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
+    let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     quiet.status().is_ok_and(|status| status.success())
 }

@@ -122,7 +122,10 @@ fn mount_point() -> Option<PathBuf> {
 
 /// A marker as a folder name: never a path.
 fn folder_name(marker: &str) -> String {
-    marker.chars().map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '_' }).collect()
+    marker
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '_' })
+        .collect()
 }
 
 impl Hierarchy {
@@ -135,7 +138,12 @@ impl Hierarchy {
             offered.split_whitespace().any(|offer| offer == name)
                 && fs::write(root.join("cgroup.subtree_control"), format!("+{name}")).is_ok()
         };
-        Ok(Self { root: root.to_owned(), memory: enable("memory"), pids: enable("pids"), next: AtomicU64::new(0) })
+        Ok(Self {
+            root: root.to_owned(),
+            memory: enable("memory"),
+            pids: enable("pids"),
+            next: AtomicU64::new(0),
+        })
     }
 
     /// Groups inside a group that has processes: the kernel gives those no controllers, but ends them all the same.

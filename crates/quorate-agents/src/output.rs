@@ -30,7 +30,8 @@ pub fn ends(path: &Path, max: usize) -> io::Result<(Vec<u8>, Vec<u8>)> {
 /// Uses memory for a chunk and the longest secret, however long the input is.
 pub fn redact_copy(from: &mut impl Read, to: &mut impl Write, secrets: &[Vec<u8>]) -> io::Result<()> {
     // Longest first, so that a secret that is part of another leaves nothing of it behind.
-    let mut secrets: Vec<&[u8]> = secrets.iter().map(Vec::as_slice).filter(|secret| !secret.is_empty()).collect();
+    let mut secrets: Vec<&[u8]> =
+        secrets.iter().map(Vec::as_slice).filter(|secret| !secret.is_empty()).collect();
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     let overlap = secrets.first().map_or(0, |secret| secret.len() - 1);
     let mut window: Vec<u8> = Vec::with_capacity(CHUNK + overlap);
@@ -55,7 +56,9 @@ fn write_redacted(window: &[u8], safe: usize, to: &mut impl Write, secrets: &[&[
     while at < safe {
         let next = secrets
             .iter()
-            .filter_map(|secret| memmem::find(&window[at..], secret).map(|offset| (at + offset, secret.len())))
+            .filter_map(|secret| {
+                memmem::find(&window[at..], secret).map(|offset| (at + offset, secret.len()))
+            })
             .filter(|(start, _)| *start < safe)
             .min_by_key(|(start, length)| (*start, std::cmp::Reverse(*length)));
         let Some((start, length)) = next else { break };

@@ -146,12 +146,20 @@ pub fn spawn(command: &Command, containment: &Containment) -> Result<Running, Sp
     if !command.cwd.is_dir() {
         return Err(SpawnError::NoFolder { cwd: command.cwd.clone() });
     }
-    let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|errno| SpawnError::System(errno.into()))?);
+    let bell = Arc::new(
+        eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+            .map_err(|errno| SpawnError::System(errno.into()))?,
+    );
     let cancel = Cancel { wanted: Arc::new(AtomicBool::new(false)), bell };
     let usage = Arc::new(Mutex::new(Usage::default()));
     let (started, is_started) = mpsc::sync_channel(1);
     let (ended, is_ended) = mpsc::sync_channel(1);
-    let supervisor = Supervisor { command: command.clone(), containment: containment.clone(), cancel: cancel.clone(), usage: Arc::clone(&usage) };
+    let supervisor = Supervisor {
+        command: command.clone(),
+        containment: containment.clone(),
+        cancel: cancel.clone(),
+        usage: Arc::clone(&usage),
+    };
     let thread = thread::Builder::new()
         .name("supervisor".into())
         .stack_size(256 << 10)
@@ -163,7 +171,8 @@ pub fn spawn(command: &Command, containment: &Containment) -> Result<Running, Sp
             Err(error) => drop(started.send(Err(error))),
         })
         .map_err(SpawnError::System)?;
-    let pid = is_started.recv().map_err(|_| SpawnError::System(io::Error::other("the supervisor is gone")))??;
+    let pid =
+        is_started.recv().map_err(|_| SpawnError::System(io::Error::other("the supervisor is gone")))??;
     Ok(Running { pid, cancel, usage, ended: is_ended, thread })
 }
 
@@ -224,10 +233,15 @@ impl Supervisor {
             _ => SpawnError::NotExecutable { program: command.program.clone(), source },
         })?;
         let pid = child.id();
-        let pidfd = i32::try_from(pid).ok().and_then(Pid::from_raw).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
+        let pidfd =
+            i32::try_from(pid).ok().and_then(Pid::from_raw).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
         let pidfd = match pidfd {
             Some(Ok(pidfd)) => pidfd,
-            _ => return Err(SpawnError::System(io::Error::other("the kernel offers no pidfd; Linux 5.3 or newer is needed"))),
+            _ => {
+                return Err(SpawnError::System(io::Error::other(
+                    "the kernel offers no pidfd; Linux 5.3 or newer is needed",
+                )));
+            }
         };
         Ok(Live {
             pid,
@@ -256,7 +270,8 @@ impl Supervisor {
         path.push(".in");
         let path = PathBuf::from(path);
         let fill = || -> io::Result<File> {
-            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+            let mut file =
+                OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
             file.write_all(bytes)?;
             let file = File::open(&path)?;
             std::fs::remove_file(&path)?;
@@ -305,7 +320,8 @@ impl Live {
 
     fn layers(&self) -> Vec<String> {
         let group = self.group.as_ref();
-        let memory = if group.is_some_and(|group| group.memory) { "cgroup v2" } else { "watchdog and RLIMIT_DATA" };
+        let memory =
+            if group.is_some_and(|group| group.memory) { "cgroup v2" } else { "watchdog and RLIMIT_DATA" };
         let mut layers = vec![
             format!("tree: {}", if group.is_some() { "cgroup v2 kill" } else { "session and /proc" }),
             format!("memory: {memory}"),
@@ -431,7 +447,8 @@ impl Live {
             let _ = kill_process_group(leader, Signal::KILL);
         }
         self.searched = self.began;
-        let members = if self.group.is_some() { self.members() } else { tree::members(self.pid, &mut self.known) };
+        let members =
+            if self.group.is_some() { self.members() } else { tree::members(self.pid, &mut self.known) };
         for pid in members.keys() {
             kill(*pid);
         }

@@ -55,7 +55,9 @@ pub(crate) fn members(leader: u32, known: &mut BTreeMap<u32, u64>) -> BTreeMap<u
         .filter(|(pid, started)| all.get(pid).is_some_and(|process| process.started == **started))
         .map(|(pid, _)| *pid)
         .collect();
-    members.extend(all.iter().filter(|(pid, process)| **pid == leader || process.session == leader).map(|(pid, _)| *pid));
+    members.extend(
+        all.iter().filter(|(pid, process)| **pid == leader || process.session == leader).map(|(pid, _)| *pid),
+    );
     loop {
         let more: Vec<u32> = all
             .iter()
@@ -71,7 +73,8 @@ pub(crate) fn members(leader: u32, known: &mut BTreeMap<u32, u64>) -> BTreeMap<u
             all.iter().filter(|(_, process)| more.contains(&process.session)).map(|(pid, _)| *pid).collect();
         members.extend(sessions);
     }
-    let found: BTreeMap<u32, Process> = members.iter().filter_map(|pid| Some((*pid, *all.get(pid)?))).collect();
+    let found: BTreeMap<u32, Process> =
+        members.iter().filter_map(|pid| Some((*pid, *all.get(pid)?))).collect();
     known.clear();
     known.extend(found.iter().map(|(pid, process)| (*pid, process.started)));
     found

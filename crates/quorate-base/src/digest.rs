@@ -160,10 +160,7 @@ mod tests {
     #[test]
     fn a_digest_reads_back_what_it_writes() {
         let digest = Digest::of(b"abc");
-        assert_eq!(
-            digest.to_string(),
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
+        assert_eq!(digest.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(digest.to_string().parse(), Ok(digest));
     }
 
@@ -178,14 +175,7 @@ mod tests {
     #[test]
     fn malformed_names_are_refused() {
         let upper = "A".repeat(64);
-        for text in [
-            "",
-            "abc",
-            "+f",
-            upper.as_str(),
-            "g".repeat(64).as_str(),
-            "é".repeat(32).as_str(),
-        ] {
+        for text in ["", "abc", "+f", upper.as_str(), "g".repeat(64).as_str(), "é".repeat(32).as_str()] {
             assert!(text.parse::<Digest>().is_err(), "{text}");
             assert!(text.parse::<GitOid>().is_err(), "{text}");
         }

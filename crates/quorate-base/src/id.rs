@@ -22,13 +22,9 @@ pub struct InvalidId {
 }
 
 fn valid(text: &str) -> bool {
-    let start = text
-        .bytes()
-        .next()
-        .is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-    let rest = text
-        .bytes()
-        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.'));
+    let start = text.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let rest =
+        text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_' | b'.'));
     start
         && rest
         && text.len() <= ID_LEN_MAX
@@ -127,9 +123,7 @@ mod tests {
         for text in ["a", "tester-2", "20261121t0210-1f", "v1.2_x"] {
             assert!(RunId::new(text).is_ok(), "{text}");
         }
-        for text in [
-            "", "-a", ".a", "a..b", "a/b", "A", "a b", "a\n", "x.lock", "a.", "é",
-        ] {
+        for text in ["", "-a", ".a", "a..b", "a/b", "A", "a b", "a\n", "x.lock", "a.", "é"] {
             assert!(RunId::new(text).is_err(), "{text}");
         }
         assert!(RunId::new("a".repeat(ID_LEN_MAX + 1)).is_err());

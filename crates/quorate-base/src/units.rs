@@ -15,13 +15,8 @@ pub struct ByteCount(pub u64);
 #[error("`{0}` is not a size: write a number and a unit, such as 64KiB, 512MiB or 2GiB")]
 pub struct InvalidSize(String);
 
-const UNITS: [(&str, u64); 5] = [
-    ("TiB", 1 << 40),
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
-    ("B", 1),
-];
+const UNITS: [(&str, u64); 5] =
+    [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 impl ByteCount {
     pub const fn mib(count: u64) -> Self {
@@ -54,10 +49,8 @@ impl TryFrom<String> for ByteCount {
 /// Exact: the largest unit that divides the size, so that it reads back as the same number.
 impl From<ByteCount> for String {
     fn from(size: ByteCount) -> Self {
-        let (suffix, unit) = UNITS
-            .iter()
-            .find(|(_, unit)| size.0 != 0 && size.0.is_multiple_of(*unit))
-            .unwrap_or(&("B", 1));
+        let (suffix, unit) =
+            UNITS.iter().find(|(_, unit)| size.0 != 0 && size.0.is_multiple_of(*unit)).unwrap_or(&("B", 1));
         format!("{}{suffix}", size.0 / unit)
     }
 }
@@ -65,10 +58,7 @@ impl From<ByteCount> for String {
 /// For people: one decimal in the largest unit that fits.
 impl fmt::Display for ByteCount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (suffix, unit) = UNITS
-            .iter()
-            .find(|(_, unit)| self.0 >= *unit)
-            .unwrap_or(&("B", 1));
+        let (suffix, unit) = UNITS.iter().find(|(_, unit)| self.0 >= *unit).unwrap_or(&("B", 1));
         let text = if *unit == 1 {
             format!("{} B", self.0)
         } else {

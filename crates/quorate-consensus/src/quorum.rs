@@ -18,7 +18,9 @@ pub enum ImpossibleQuorum {
     Nobody,
     #[error("{agree} must agree, but there are only {n} validators")]
     MoreThanAll { n: u32, agree: u32 },
-    #[error("with {agree} of {n} and {f} faulty, two opposite decisions could both be reached: at least {least} must agree")]
+    #[error(
+        "with {agree} of {n} and {f} faulty, two opposite decisions could both be reached: at least {least} must agree"
+    )]
     Unsafe { n: u32, f: u32, agree: u32, least: u32 },
     #[error("{agree} of {n} must agree, but {f} may be silent and then only {honest} are left to agree")]
     Stuck { n: u32, f: u32, agree: u32, honest: u32 },

@@ -66,7 +66,11 @@ pub fn countersign(statement: &[u8], key: &SigningKey, vote: &Envelope) -> Resul
     }
     let mut reasons = Vec::new();
     examine(&read, None, &mut reasons);
-    if reasons.is_empty() { Ok(Signature::make(IN_TOTO, statement, key)) } else { Err(Refusal::Unsound(reasons)) }
+    if reasons.is_empty() {
+        Ok(Signature::make(IN_TOTO, statement, key))
+    } else {
+        Err(Refusal::Unsound(reasons))
+    }
 }
 
 /// Checks a certificate. Without `trusted`, the keys it names itself are taken: that shows that it is whole, not whose
@@ -93,7 +97,8 @@ pub fn verify(certificate: &[u8], trusted: Option<&TrustedKeys>) -> Verification
         return verification;
     }
     let read = envelope.payload().map_err(|error| error.to_string()).and_then(|payload| {
-        let statement: Statement = serde_json::from_slice(&payload).map_err(|error| format!("this is no statement: {error}"))?;
+        let statement: Statement =
+            serde_json::from_slice(&payload).map_err(|error| format!("this is no statement: {error}"))?;
         Ok((payload, statement))
     });
     let (payload, statement) = match read {
@@ -108,7 +113,8 @@ pub fn verify(certificate: &[u8], trusted: Option<&TrustedKeys>) -> Verification
     verification.valid = verification.reasons.is_empty();
     verification.verdict = Some(statement.predicate.verdict);
     verification.threshold = Some(statement.predicate.threshold);
-    verification.subject = statement.tree().ok().zip(statement.commit().ok()).map(|(tree, commit)| Subject { tree, commit });
+    verification.subject =
+        statement.tree().ok().zip(statement.commit().ok()).map(|(tree, commit)| Subject { tree, commit });
     verification.statement = Some(statement);
     verification
 }
@@ -242,7 +248,8 @@ fn covered(
             reasons.push(format!("{} reports twice", report.validator));
         }
         if votes.get(&report.validator).is_some_and(|vote| vote.choice == Choice::Pass) {
-            let passed = report.results.into_iter().filter(|r| matches!(r.status, Status::Pass | Status::Skipped));
+            let passed =
+                report.results.into_iter().filter(|r| matches!(r.status, Status::Pass | Status::Skipped));
             covered.extend(passed.map(|result| result.check));
         }
     }
@@ -264,7 +271,8 @@ fn count(
         }
     }
     let mut verdict = ballot.close();
-    let uncovered: Vec<_> = predicate.required_checks.iter().filter(|check| !covered.contains(*check)).collect();
+    let uncovered: Vec<_> =
+        predicate.required_checks.iter().filter(|check| !covered.contains(*check)).collect();
     if verdict == Verdict::Pass && !uncovered.is_empty() {
         verdict = Verdict::Inconclusive;
         if predicate.verdict == Verdict::Pass {

@@ -46,9 +46,15 @@ fn panel(choices: &[Choice]) -> Panel {
         ballot: ballot.clone(),
         tree: TREE.parse().unwrap(),
         validator: name(i),
-        results: vec![CheckResult { check: "tests".into(), status: Status::Pass, reason: "ok".into(), evidence }],
+        results: vec![CheckResult {
+            check: "tests".into(),
+            status: Status::Pass,
+            reason: "ok".into(),
+            evidence,
+        }],
     };
-    let electors = keys.iter().enumerate().map(|(i, key)| Elector::from_hex(&name(i), &key.public().to_hex()).unwrap());
+    let electors =
+        keys.iter().enumerate().map(|(i, key)| Elector::from_hex(&name(i), &key.public().to_hex()).unwrap());
     let f = u32::try_from((n - 1) / 3).unwrap();
     let quorum = Quorum::new(u32::try_from(n).unwrap(), f, None).unwrap();
     let predicate = Predicate {
@@ -88,8 +94,10 @@ impl Panel {
 
     fn sign_parts(&mut self) {
         let own = |v: &ValidatorId| self.keys.iter().enumerate().find(|(i, _)| name(*i) == *v).unwrap().1;
-        self.statement.predicate.votes = self.votes.iter().map(|vote| vote.sign(own(&vote.validator))).collect();
-        self.statement.predicate.reports = self.reports.iter().map(|report| report.sign(own(&report.validator))).collect();
+        self.statement.predicate.votes =
+            self.votes.iter().map(|vote| vote.sign(own(&vote.validator))).collect();
+        self.statement.predicate.reports =
+            self.reports.iter().map(|report| report.sign(own(&report.validator))).collect();
     }
 
     fn envelope(&mut self) -> Envelope {
@@ -181,7 +189,7 @@ fn a_vote_for_another_tree_commit_or_ballot_is_refused() {
 }
 
 #[test]
-fn a_vote_in_anothers_name_and_a_second_vote_are_refused() {
+fn a_vote_in_the_name_of_another_and_a_second_vote_are_refused() {
     let mut forged = panel(&FOUR_OF_FIVE);
     forged.sign_parts();
     let vote = Vote { choice: Choice::Pass, ..forged.votes[2].clone() };

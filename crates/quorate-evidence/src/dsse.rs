@@ -65,7 +65,11 @@ impl Envelope {
     /// Signs a payload with one key.
     pub fn sign(payload_type: &str, payload: &[u8], key: &SigningKey) -> Self {
         let signature = Signature::make(payload_type, payload, key);
-        Self { payload: STANDARD.encode(payload), payload_type: payload_type.to_owned(), signatures: vec![signature] }
+        Self {
+            payload: STANDARD.encode(payload),
+            payload_type: payload_type.to_owned(),
+            signatures: vec![signature],
+        }
     }
 
     /// An in-toto statement with signatures made elsewhere.
@@ -111,7 +115,10 @@ impl Envelope {
     /// The payload, once it is known to be of this type and signed once, by this key.
     pub fn open(&self, payload_type: &'static str, key: &PublicKey) -> Result<Vec<u8>, Error> {
         if self.payload_type != payload_type {
-            return Err(Error::Type { expected: payload_type, found: self.payload_type.chars().take(80).collect() });
+            return Err(Error::Type {
+                expected: payload_type,
+                found: self.payload_type.chars().take(80).collect(),
+            });
         }
         self.verify_signature(key)?;
         self.payload()
@@ -153,13 +160,22 @@ mod tests {
         assert_eq!(envelope.open("a", &key.public()).unwrap(), b"payload");
         assert!(matches!(envelope.open("b", &key.public()), Err(Error::Type { .. })));
         assert!(matches!(envelope.open("a", &other.public()), Err(Error::Signer { .. })));
-        let twice = Envelope { signatures: [envelope.signatures.clone(), envelope.signatures.clone()].concat(), ..envelope };
+        let twice = Envelope {
+            signatures: [envelope.signatures.clone(), envelope.signatures.clone()].concat(),
+            ..envelope
+        };
         assert!(matches!(twice.open("a", &key.public()), Err(Error::Signer { found: 2, .. })));
     }
 
     #[test]
     fn malformed_envelopes_are_refused() {
-        for text in ["", "{}", "[]", r#"{"payload":"*","payloadType":"a","signatures":[]}"#, r#"{"payload":"","payloadType":"a","signatures":[],"x":1}"#] {
+        for text in [
+            "",
+            "{}",
+            "[]",
+            r#"{"payload":"*","payloadType":"a","signatures":[]}"#,
+            r#"{"payload":"","payloadType":"a","signatures":[],"x":1}"#,
+        ] {
             assert!(Envelope::parse(text.as_bytes()).is_err(), "{text}");
         }
     }

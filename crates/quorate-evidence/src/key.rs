@@ -83,7 +83,10 @@ impl PublicKey {
 
     /// The key's name in envelopes, as the TUF and in-toto tools compute it: SHA-256 of the key's canonical JSON.
     pub fn key_id(&self) -> String {
-        let json = format!(r#"{{"keytype":"ed25519","keyval":{{"public":"{}"}},"scheme":"ed25519"}}"#, self.to_hex());
+        let json = format!(
+            r#"{{"keytype":"ed25519","keyval":{{"public":"{}"}},"scheme":"ed25519"}}"#,
+            self.to_hex()
+        );
         Digest::of(json.as_bytes()).to_string()
     }
 
@@ -94,7 +97,11 @@ impl PublicKey {
     }
 
     pub fn from_pem(pem: &str) -> Result<Self, Error> {
-        let body = pem.trim().strip_prefix(PEM_BEGIN).and_then(|rest| rest.strip_suffix(PEM_END)).ok_or(Error::Public)?;
+        let body = pem
+            .trim()
+            .strip_prefix(PEM_BEGIN)
+            .and_then(|rest| rest.strip_suffix(PEM_END))
+            .ok_or(Error::Public)?;
         let body: String = body.chars().filter(|c| !c.is_whitespace()).collect();
         let der = STANDARD.decode(body).map_err(|_| Error::Public)?;
         let raw = der.strip_prefix(SPKI_PREFIX.as_slice()).ok_or(Error::Public)?;
@@ -137,7 +144,9 @@ mod tests {
     #[test]
     fn malformed_and_weak_keys_are_refused() {
         assert_eq!(PublicKey::from_bytes(&[0; 32]).err(), Some(Error::Public));
-        for pem in ["", "-----BEGIN PUBLIC KEY-----", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"] {
+        for pem in
+            ["", "-----BEGIN PUBLIC KEY-----", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----"]
+        {
             assert_eq!(PublicKey::from_pem(pem).err(), Some(Error::Public));
         }
         for text in ["", "quorate-ed25519-seed-v1:", "quorate-ed25519-seed-v1:AAAA", "ssh-ed25519 AAAA"] {

@@ -60,13 +60,22 @@ pub struct Output {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Outcome {
-    Exit { code: i32 },
-    Signal { signal: i32 },
+    Exit {
+        code: i32,
+    },
+    Signal {
+        signal: i32,
+    },
     Timeout,
     OverMemory,
     OverCpu,
-    ToolMissing { program: String, hint: String },
-    Failed { reason: String },
+    ToolMissing {
+        program: String,
+        hint: String,
+    },
+    Failed {
+        reason: String,
+    },
     /// The check is part of Quorate; no command was run.
     Builtin,
 }
@@ -84,7 +93,10 @@ pub enum Error {
 
 impl Record {
     /// The bytes whose digest is the record's name.
-    #[expect(clippy::expect_used, reason = "a struct of strings, numbers and string-keyed maps always has a JSON form")]
+    #[expect(
+        clippy::expect_used,
+        reason = "a struct of strings, numbers and string-keyed maps always has a JSON form"
+    )]
     pub fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("an evidence record has a JSON form")
     }
@@ -113,13 +125,18 @@ impl Record {
             differences.push(format!("command {:?} instead of {:?}", other.command, self.command));
         }
         if self.status != other.status {
-            differences.push(format!("status {:?} instead of {:?}: {}", other.status, self.status, other.reason));
+            differences
+                .push(format!("status {:?} instead of {:?}: {}", other.status, self.status, other.reason));
         }
         if self.outcome != other.outcome {
             differences.push(format!("ended with {:?} instead of {:?}", other.outcome, self.outcome));
         }
         if self.findings != other.findings {
-            differences.push(format!("{} findings instead of {}, or other ones", other.findings.len(), self.findings.len()));
+            differences.push(format!(
+                "{} findings instead of {}, or other ones",
+                other.findings.len(),
+                self.findings.len()
+            ));
         }
         if differences.is_empty() { Ok(()) } else { Err(differences) }
     }

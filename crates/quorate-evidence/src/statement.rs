@@ -109,7 +109,10 @@ impl Statement {
     }
 
     /// The bytes that are signed.
-    #[expect(clippy::expect_used, reason = "a struct of strings, numbers and string-keyed maps always has a JSON form")]
+    #[expect(
+        clippy::expect_used,
+        reason = "a struct of strings, numbers and string-keyed maps always has a JSON form"
+    )]
     pub fn to_bytes(&self) -> Vec<u8> {
         serde_json::to_vec(self).expect("a statement has a JSON form")
     }

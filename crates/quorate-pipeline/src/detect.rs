@@ -43,7 +43,9 @@ pub fn detect(root: &Path) -> Project {
             build: Some(argv("go build ./...")),
         });
     }
-    if let Some(because) = ["pyproject.toml", "setup.py", "pytest.ini", "tox.ini"].into_iter().find(|name| has(name)) {
+    if let Some(because) =
+        ["pyproject.toml", "setup.py", "pytest.ini", "tox.ini"].into_iter().find(|name| has(name))
+    {
         families.push(Family { name: "python", because, test: argv("python3 -m pytest -q"), build: None });
     }
     if has("package.json") && script(root, "test") {
@@ -51,7 +53,12 @@ pub fn detect(root: &Path) -> Project {
         families.push(Family { name: "node", because: "package.json", test: argv("npm test"), build });
     }
     if families.is_empty() && has("Makefile") && makefile_has(root, "test") {
-        families.push(Family { name: "make", because: "Makefile", test: argv("make test"), build: Some(argv("make")) });
+        families.push(Family {
+            name: "make",
+            because: "Makefile",
+            test: argv("make test"),
+            build: Some(argv("make")),
+        });
     }
     Project { families }
 }
@@ -62,7 +69,8 @@ fn read(path: &Path) -> Option<String> {
 }
 
 fn script(root: &Path, name: &str) -> bool {
-    let manifest = read(&root.join("package.json")).and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+    let manifest = read(&root.join("package.json"))
+        .and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
     let script = manifest.as_ref().and_then(|m| m.get("scripts")?.get(name)?.as_str());
     // What `npm init` writes is no test.
     script.is_some_and(|script| !script.contains("no test specified"))
@@ -81,9 +89,13 @@ pub fn install_hint(program: &str) -> String {
         "rustfmt" | "cargo-fmt" => "rustup component add rustfmt".into(),
         "cargo-clippy" | "clippy-driver" => "rustup component add clippy".into(),
         "go" | "gofmt" => "install Go (https://go.dev/dl), or your system's package `golang`".into(),
-        "python3" | "python" => "install Python 3 (https://www.python.org), or your system's package `python3`".into(),
+        "python3" | "python" => {
+            "install Python 3 (https://www.python.org), or your system's package `python3`".into()
+        }
         "pytest" => "python3 -m pip install pytest".into(),
-        "node" | "npm" | "npx" => "install Node.js (https://nodejs.org), or your system's package `nodejs`".into(),
+        "node" | "npm" | "npx" => {
+            "install Node.js (https://nodejs.org), or your system's package `nodejs`".into()
+        }
         "java" | "javac" => "install a JDK, for example your system's package `default-jdk`".into(),
         "git" => "install git (https://git-scm.com), or your system's package `git`".into(),
         "make" => "install your system's package `make`".into(),
@@ -110,7 +122,13 @@ mod tests {
         check(&[("Cargo.toml", "")], &["rust"]);
         check(&[("go.mod", ""), ("pyproject.toml", "")], &["go", "python"]);
         check(&[("package.json", "{\"scripts\":{\"test\":\"node --test\"}}")], &["node"]);
-        check(&[("package.json", "{\"scripts\":{\"test\":\"echo \\\"Error: no test specified\\\" && exit 1\"}}")], &[]);
+        check(
+            &[(
+                "package.json",
+                "{\"scripts\":{\"test\":\"echo \\\"Error: no test specified\\\" && exit 1\"}}",
+            )],
+            &[],
+        );
         check(&[("package.json", "not json")], &[]);
         check(&[("Makefile", "all:\n\ntest: all\n")], &["make"]);
         check(&[("Makefile", "all:\n")], &[]);

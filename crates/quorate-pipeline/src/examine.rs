@@ -113,5 +113,6 @@ fn version(program: &str, subject: &Subject, runner: &dyn Runner) -> Option<Tool
     let ran = runner.run(&Invocation { argv, cwd, env: BTreeMap::new(), timeout: Millis::from_secs(20) });
     let text = ran.text();
     let line = text.lines().find(|line| !line.trim().is_empty())?;
-    (ran.outcome == Outcome::Exit { code: 0 }).then(|| Tool { name, version: line.trim().chars().take(120).collect() })
+    (ran.outcome == Outcome::Exit { code: 0 })
+        .then(|| Tool { name, version: line.trim().chars().take(120).collect() })
 }

@@ -22,7 +22,12 @@ const FAILED_MAX: usize = 50;
 /// Judges a command that was run.
 pub fn judge(argv: &[String], ran: &Ran) -> Judgement {
     let text = ran.text();
-    let inconclusive = |reason: String| Judgement { status: Status::Inconclusive, reason, failed: Vec::new(), tests_run: None };
+    let inconclusive = |reason: String| Judgement {
+        status: Status::Inconclusive,
+        reason,
+        failed: Vec::new(),
+        tests_run: None,
+    };
     match &ran.outcome {
         Outcome::Exit { code } => exited(*code, argv, &text),
         Outcome::Signal { signal } => {
@@ -56,7 +61,8 @@ fn exited(code: i32, argv: &[String], text: &str) -> Judgement {
     let no_tests = is_test && (code == 5 && text.contains("no tests ran"));
     let no_tool = text.contains("No module named pytest") || text.contains("error: no such command");
     if no_tests || no_tool {
-        let reason = if no_tool { format!("a tool is missing: {said}") } else { "no test was run".to_owned() };
+        let reason =
+            if no_tool { format!("a tool is missing: {said}") } else { "no test was run".to_owned() };
         return Judgement { status: Status::Inconclusive, reason, failed, tests_run };
     }
     let reason = match failed.as_slice() {
@@ -123,7 +129,8 @@ fn failed(text: &str) -> Vec<String> {
 }
 
 fn error_line(text: &str) -> Option<String> {
-    let line = text.lines().map(str::trim).find(|line| line.starts_with("error") || line.starts_with("Error"))?;
+    let line =
+        text.lines().map(str::trim).find(|line| line.starts_with("error") || line.starts_with("Error"))?;
     Some(line.chars().take(200).collect())
 }
 
@@ -146,20 +153,40 @@ mod tests {
 
     #[test]
     fn a_pass_needs_tests_that_were_run() {
-        let none = "running 0 tests\n\ntest result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out";
-        let some = "test result: ok. 3 passed; 0 failed; 0 ignored\ntest result: ok. 0 passed; 0 failed; 0 ignored";
+        let none =
+            "running 0 tests\n\ntest result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out";
+        let some =
+            "test result: ok. 3 passed; 0 failed; 0 ignored\ntest result: ok. 0 passed; 0 failed; 0 ignored";
         check("cargo test", 0, none, Status::Inconclusive, "no test was run");
         check("cargo test", 0, some, Status::Pass, "3 tests passed");
         check("python3 -m pytest", 5, "no tests ran in 0.01s", Status::Inconclusive, "no test was run");
-        check("python3 -m pytest", 1, "/usr/bin/python3: No module named pytest", Status::Inconclusive, "tool is missing");
+        check(
+            "python3 -m pytest",
+            1,
+            "/usr/bin/python3: No module named pytest",
+            Status::Inconclusive,
+            "tool is missing",
+        );
         check("cargo build", 0, "", Status::Pass, "exit 0");
     }
 
     #[test]
     fn failed_tests_are_named() {
         check("cargo test", 101, "test a::b ... FAILED\ntest c ... ok", Status::Fail, "test failed: a::b");
-        check("cargo test -q", 101, "---- a::b stdout ----\n---- c stdout ----", Status::Fail, "2 tests failed: a::b and 1 more");
-        check("python3 -m pytest", 1, "FAILED t.py::x - assert 1 == 2\n1 failed in 0.1s", Status::Fail, "t.py::x");
+        check(
+            "cargo test -q",
+            101,
+            "---- a::b stdout ----\n---- c stdout ----",
+            Status::Fail,
+            "2 tests failed: a::b and 1 more",
+        );
+        check(
+            "python3 -m pytest",
+            1,
+            "FAILED t.py::x - assert 1 == 2\n1 failed in 0.1s",
+            Status::Fail,
+            "t.py::x",
+        );
         check("go test ./...", 1, "--- FAIL: TestX (0.00s)", Status::Fail, "TestX");
         check("cargo build", 101, "error[E0425]: cannot find value", Status::Fail, "E0425");
         check("make", 2, "", Status::Fail, "exit 2");

@@ -25,9 +25,17 @@ pub fn default_panel(project: &Project) -> Vec<(&'static str, String, CheckSpec)
     let mut checks = Vec::new();
     for (i, family) in project.families.iter().enumerate() {
         let name = |base: &str| if i == 0 { base.to_owned() } else { format!("{base}-{}", family.name) };
-        checks.push(("tests", name("tests"), CheckSpec::Command { argv: family.test.clone(), timeout: TIMEOUT }));
+        checks.push((
+            "tests",
+            name("tests"),
+            CheckSpec::Command { argv: family.test.clone(), timeout: TIMEOUT },
+        ));
         if let Some(build) = &family.build {
-            checks.push(("integration", name("build"), CheckSpec::Command { argv: build.clone(), timeout: TIMEOUT }));
+            checks.push((
+                "integration",
+                name("build"),
+                CheckSpec::Command { argv: build.clone(), timeout: TIMEOUT },
+            ));
         }
     }
     if checks.is_empty() {

@@ -28,10 +28,10 @@ pub fn decide(state: &State, now: Timestamp) -> Vec<Record> {
 fn finished(state: &State) -> bool {
     match state.started.kind {
         RunKind::Swarm => state.exhausted(),
-        RunKind::Certify => state
-            .changes
-            .values()
-            .any(|change| change.conflict.is_some() || state.current_ballot(change).is_some_and(|(_, b)| b.certificate.is_some())),
+        RunKind::Certify => state.changes.values().any(|change| {
+            change.conflict.is_some()
+                || state.current_ballot(change).is_some_and(|(_, b)| b.certificate.is_some())
+        }),
     }
 }
 
@@ -83,7 +83,9 @@ fn queue(state: &State) -> Vec<Record> {
             }
             continue;
         }
-        let Some(candidate) = change.candidate.as_ref().filter(|candidate| candidate.onto == onto) else { continue };
+        let Some(candidate) = change.candidate.as_ref().filter(|candidate| candidate.onto == onto) else {
+            continue;
+        };
         match state.current_ballot(change) {
             None => records.extend(open_ballot(state, id.as_str(), change)),
             Some((_, ballot)) if front && state.started.kind == RunKind::Swarm => {
@@ -95,9 +97,15 @@ fn queue(state: &State) -> Vec<Record> {
                         reason: refusal.reason,
                         evidence: refusal.evidence,
                     });
-                } else if ballot.passed() && change.landing.as_ref().is_none_or(|landing| landing.to != candidate.commit) {
+                } else if ballot.passed()
+                    && change.landing.as_ref().is_none_or(|landing| landing.to != candidate.commit)
+                {
                     let from = state.branch_exists.then(|| state.head.clone());
-                    records.push(Record::LandingStarted { change: id.clone(), from, to: candidate.commit.clone() });
+                    records.push(Record::LandingStarted {
+                        change: id.clone(),
+                        from,
+                        to: candidate.commit.clone(),
+                    });
                 }
             }
             Some(_) => {}
@@ -119,4 +127,3 @@ fn open_ballot(state: &State, id: &str, change: &ChangeState) -> Option<Record> 
         tree: candidate.tree.clone(),
     })
 }
-

@@ -26,7 +26,11 @@ pub fn votes(ballot: &BallotState) -> Vec<(ValidatorId, Vote)> {
 
 /// Every report, whoever signed it.
 pub fn reports(ballot: &BallotState) -> Vec<(ValidatorId, Report)> {
-    ballot.reports.iter().filter_map(|(validator, envelope)| Some((validator.clone(), payload(envelope)?))).collect()
+    ballot
+        .reports
+        .iter()
+        .filter_map(|(validator, envelope)| Some((validator.clone(), payload(envelope)?)))
+        .collect()
 }
 
 /// The payload of an envelope whose signature was checked when it was taken into the journal.
@@ -45,7 +49,11 @@ pub fn verdict(state: &State, ballot: &BallotState) -> Verdict {
         let _ = counted.cast(validator.clone(), vote.choice, vote.inconclusive);
     }
     let verdict = counted.close();
-    if verdict == Verdict::Pass && !uncovered(state, ballot, &votes).is_empty() { Verdict::Inconclusive } else { verdict }
+    if verdict == Verdict::Pass && !uncovered(state, ballot, &votes).is_empty() {
+        Verdict::Inconclusive
+    } else {
+        verdict
+    }
 }
 
 /// Required checks that no validator voting PASS has seen pass.
@@ -56,7 +64,9 @@ fn uncovered(state: &State, ballot: &BallotState, votes: &[(ValidatorId, Vote)])
         .flat_map(|(_, report)| report.results)
         .collect();
     let covered = |check: &str| {
-        results.iter().any(|result| result.check == check && matches!(result.status, Status::Pass | Status::Skipped))
+        results
+            .iter()
+            .any(|result| result.check == check && matches!(result.status, Status::Pass | Status::Skipped))
     };
     state.started.spec.checks.keys().filter(|check| !covered(check)).cloned().collect()
 }
@@ -67,12 +77,14 @@ pub fn statement(state: &State, id: &BallotId, ballot: &BallotState) -> Statemen
     let gate = &started.spec.gate;
     let (verdict, decided) = ballot.decided.unwrap_or((Verdict::Inconclusive, state.last_at));
     let countersigners = ballot.countersigners();
-    let elector = |elector: &crate::record::Elector| Elector::from_hex(&elector.validator, &elector.public_key).ok();
+    let elector =
+        |elector: &crate::record::Elector| Elector::from_hex(&elector.validator, &elector.public_key).ok();
     let absent = ballot.absent.iter().map(|(validator, (step, reason))| Absent {
         validator: validator.clone(),
         reason: format!("{}: {reason}", format!("{step:?}").to_lowercase()),
     });
-    let task = state.changes.get(&ballot.change).map(|change| change.proposed.subject.as_str()).unwrap_or_default();
+    let task =
+        state.changes.get(&ballot.change).map(|change| change.proposed.subject.as_str()).unwrap_or_default();
     let of_present = |(validator, envelope): (&ValidatorId, &Envelope)| {
         (!ballot.absent.contains_key(validator)).then(|| envelope.clone())
     };
@@ -104,16 +116,21 @@ pub fn statement(state: &State, id: &BallotId, ballot: &BallotState) -> Statemen
 /// failed, what was inconclusive; where nothing was, who did not answer.
 pub fn refusal(state: &State, ballot: &BallotState) -> Refusal {
     let votes = votes(ballot);
-    let results: Vec<CheckResult> = reports(ballot).into_iter().flat_map(|(_, report)| report.results).collect();
+    let results: Vec<CheckResult> =
+        reports(ballot).into_iter().flat_map(|(_, report)| report.results).collect();
     for status in [Status::Fail, Status::Inconclusive, Status::Partial] {
         let Some(worst) = results.iter().find(|result| result.status == status) else { continue };
-        let mut evidence: Vec<Digest> =
-            results.iter().filter(|r| r.check == worst.check && r.status == status).map(|r| r.evidence).collect();
+        let mut evidence: Vec<Digest> = results
+            .iter()
+            .filter(|r| r.check == worst.check && r.status == status)
+            .map(|r| r.evidence)
+            .collect();
         evidence.sort();
         evidence.dedup();
         return Refusal { check: worst.check.clone(), reason: worst.reason.clone(), evidence };
     }
-    let missing: Vec<_> = ballot.absent.iter().map(|(v, (_, reason))| format!("{v} did not answer ({reason})")).collect();
+    let missing: Vec<_> =
+        ballot.absent.iter().map(|(v, (_, reason))| format!("{v} did not answer ({reason})")).collect();
     let passes = votes.iter().filter(|(_, vote)| vote.choice == Choice::Pass).count();
     let agree = state.started.spec.gate.agree;
     let reason = format!("{passes} of {agree} needed votes; {}", missing.join("; "));

@@ -65,12 +65,24 @@ fn ballots(state: &State) -> Vec<Work> {
             round: if step == Step::Countersign { ballot.absent.len() } else { 0 },
         };
         if !ballot.examined(panel) {
-            work.extend(ballot.present(panel).filter(|v| !ballot.reports.contains_key(*v)).map(|v| ask(v, Step::Examine)));
+            work.extend(
+                ballot
+                    .present(panel)
+                    .filter(|v| !ballot.reports.contains_key(*v))
+                    .map(|v| ask(v, Step::Examine)),
+            );
         } else if !ballot.voted(panel) {
-            work.extend(ballot.present(panel).filter(|v| !ballot.votes.contains_key(*v)).map(|v| ask(v, Step::Vote)));
+            work.extend(
+                ballot.present(panel).filter(|v| !ballot.votes.contains_key(*v)).map(|v| ask(v, Step::Vote)),
+            );
         } else if ballot.decided.is_some() && !ballot.countersigned() {
             let signers = ballot.countersigners();
-            work.extend(signers.iter().filter(|v| !ballot.signatures.contains_key(*v)).map(|v| ask(v, Step::Countersign)));
+            work.extend(
+                signers
+                    .iter()
+                    .filter(|v| !ballot.signatures.contains_key(*v))
+                    .map(|v| ask(v, Step::Countersign)),
+            );
         } else if ballot.decided.is_some() {
             work.push(Work::Certify { ballot: id.clone() });
         }
@@ -96,9 +108,12 @@ fn harvests(state: &State) -> Vec<Work> {
         .tasks
         .iter()
         .filter_map(|(task, at)| match at {
-            TaskState::Harvest { agent, attempt, base } => {
-                Some(Work::Harvest { task: task.clone(), agent: agent.clone(), attempt: *attempt, base: base.clone() })
-            }
+            TaskState::Harvest { agent, attempt, base } => Some(Work::Harvest {
+                task: task.clone(),
+                agent: agent.clone(),
+                attempt: *attempt,
+                base: base.clone(),
+            }),
             _ => None,
         })
         .collect()

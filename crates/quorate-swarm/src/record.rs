@@ -4,7 +4,9 @@
 //! [`Record::LandingStarted`], which is written before the branch moves so that a crash in between can be told from
 //! somebody else's push.
 
-use quorate_base::{AgentId, BallotId, ByteCount, ChangeId, Digest, GitOid, Millis, RunId, TaskId, Timestamp, ValidatorId};
+use quorate_base::{
+    AgentId, BallotId, ByteCount, ChangeId, Digest, GitOid, Millis, RunId, TaskId, Timestamp, ValidatorId,
+};
 use quorate_consensus::ballot::Verdict;
 use quorate_evidence::dsse::{Envelope, Signature};
 use serde::{Deserialize, Serialize};
@@ -18,30 +20,103 @@ pub enum Record {
     /// Always the first record, and only that.
     RunStarted(Box<RunStarted>),
     /// A node took the run over after another one ended without finishing it.
-    Resumed { orphans: u32, torn_bytes: u64 },
-    AgentStarted { agent: AgentId, task: TaskId, attempt: u32, base: GitOid, pid: u32 },
+    Resumed {
+        orphans: u32,
+        torn_bytes: u64,
+    },
+    AgentStarted {
+        agent: AgentId,
+        task: TaskId,
+        attempt: u32,
+        base: GitOid,
+        pid: u32,
+    },
     AgentEnded(Box<AgentEnded>),
     /// The node died while the agent worked; its work is thrown away and the attempt does not count.
-    AgentLost { agent: AgentId, task: TaskId, attempt: u32 },
+    AgentLost {
+        agent: AgentId,
+        task: TaskId,
+        attempt: u32,
+    },
     /// A task came to an end without a change.
-    TaskClosed { task: TaskId, outcome: TaskOutcome },
+    TaskClosed {
+        task: TaskId,
+        outcome: TaskOutcome,
+    },
     ChangeProposed(ChangeProposed),
     /// The change merged cleanly onto `onto`; the result is what the panel judges and what may land.
-    CandidatePrepared { change: ChangeId, onto: GitOid, commit: GitOid, tree: GitOid },
+    CandidatePrepared {
+        change: ChangeId,
+        onto: GitOid,
+        commit: GitOid,
+        tree: GitOid,
+    },
     /// The change does not merge onto `onto`.
-    ConflictFound { change: ChangeId, onto: GitOid, reason: String, evidence: Digest },
-    BallotOpened { ballot: BallotId, change: ChangeId, onto: GitOid, commit: GitOid, tree: GitOid },
-    ReportReceived { ballot: BallotId, validator: ValidatorId, report: Envelope },
-    VoteCast { ballot: BallotId, validator: ValidatorId, vote: Envelope },
+    ConflictFound {
+        change: ChangeId,
+        onto: GitOid,
+        reason: String,
+        evidence: Digest,
+    },
+    BallotOpened {
+        ballot: BallotId,
+        change: ChangeId,
+        onto: GitOid,
+        commit: GitOid,
+        tree: GitOid,
+    },
+    ReportReceived {
+        ballot: BallotId,
+        validator: ValidatorId,
+        report: Envelope,
+    },
+    VoteCast {
+        ballot: BallotId,
+        validator: ValidatorId,
+        vote: Envelope,
+    },
     /// A validator gave no usable answer in this step, for good.
-    ValidatorAbsent { ballot: BallotId, validator: ValidatorId, step: Step, reason: String },
-    BallotDecided { ballot: BallotId, verdict: Verdict },
-    Countersigned { ballot: BallotId, validator: ValidatorId, signature: Signature },
-    Certified { ballot: BallotId, change: ChangeId, verdict: Verdict, certificate: Digest },
-    LandingStarted { change: ChangeId, from: Option<GitOid>, to: GitOid },
-    Landed { change: ChangeId, commit: GitOid, tree: GitOid, certificate: Digest },
-    Refused { change: ChangeId, check: String, reason: String, evidence: Vec<Digest> },
-    Finished { outcome: RunOutcome },
+    ValidatorAbsent {
+        ballot: BallotId,
+        validator: ValidatorId,
+        step: Step,
+        reason: String,
+    },
+    BallotDecided {
+        ballot: BallotId,
+        verdict: Verdict,
+    },
+    Countersigned {
+        ballot: BallotId,
+        validator: ValidatorId,
+        signature: Signature,
+    },
+    Certified {
+        ballot: BallotId,
+        change: ChangeId,
+        verdict: Verdict,
+        certificate: Digest,
+    },
+    LandingStarted {
+        change: ChangeId,
+        from: Option<GitOid>,
+        to: GitOid,
+    },
+    Landed {
+        change: ChangeId,
+        commit: GitOid,
+        tree: GitOid,
+        certificate: Digest,
+    },
+    Refused {
+        change: ChangeId,
+        check: String,
+        reason: String,
+        evidence: Vec<Digest>,
+    },
+    Finished {
+        outcome: RunOutcome,
+    },
 }
 
 /// What a run is, where it works, and who votes.
@@ -98,15 +173,21 @@ pub struct AgentEnded {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum AgentOutcome {
-    Exited { code: i32 },
-    Signaled { signal: i32 },
+    Exited {
+        code: i32,
+    },
+    Signaled {
+        signal: i32,
+    },
     WallLimit,
     MemoryLimit,
     CpuLimit,
     OutputLimit,
     /// Ended because the run was.
     Cancelled,
-    NotStarted { reason: String },
+    NotStarted {
+        reason: String,
+    },
 }
 
 impl AgentOutcome {
@@ -136,9 +217,13 @@ impl std::fmt::Display for AgentOutcome {
 pub enum TaskOutcome {
     /// The agent finished and left the tree as it was.
     NoChange,
-    Failed { reason: String },
+    Failed {
+        reason: String,
+    },
     /// A task it depends on did not land.
-    Blocked { by: TaskId },
+    Blocked {
+        by: TaskId,
+    },
 }
 
 /// A commit an agent proposes.

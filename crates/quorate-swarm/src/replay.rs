@@ -62,7 +62,8 @@ pub fn replay(
     let mut recorded: BTreeMap<String, (Digest, Record)> = BTreeMap::new();
     for envelope in &statement.predicate.reports {
         let payload = envelope.payload().map_err(|error| Error::Evidence(error.to_string()))?;
-        let report: Report = serde_json::from_slice(&payload).map_err(|error| Error::Evidence(error.to_string()))?;
+        let report: Report =
+            serde_json::from_slice(&payload).map_err(|error| Error::Evidence(error.to_string()))?;
         for result in report.results {
             let bytes = objects.get(&result.evidence)?;
             let record =

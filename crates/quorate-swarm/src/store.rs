@@ -181,7 +181,11 @@ mod tests {
         fs::write(store.path(&digest), b"evidencE").unwrap();
         assert!(matches!(store.get(&digest), Err(Error::Damaged { .. })));
         assert_eq!(store.put(b"evidence").unwrap(), digest);
-        assert_eq!(store.get(&digest).unwrap(), b"evidence", "a damaged object is mended by writing it again");
+        assert_eq!(
+            store.get(&digest).unwrap(),
+            b"evidence",
+            "a damaged object is mended by writing it again"
+        );
     }
 
     #[test]

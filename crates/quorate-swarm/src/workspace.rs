@@ -143,12 +143,16 @@ impl Workspace {
     /// Takes the workspace for one node; a second one is told who holds it.
     pub fn lock(&self, holder: &str) -> Result<Lock, Error> {
         let path = self.store_dir().join("lock");
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let mut file = file.map_err(io_at(&path))?;
         match flock(&file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                let holder = fs::read_to_string(&path).ok().map(|text| text.trim().to_owned()).filter(|t| !t.is_empty());
+                let holder = fs::read_to_string(&path)
+                    .ok()
+                    .map(|text| text.trim().to_owned())
+                    .filter(|t| !t.is_empty());
                 return Err(Error::Busy { root: self.root.clone(), holder });
             }
             Err(errno) => return Err(Error::Io { path, source: errno.into() }),
@@ -160,7 +164,9 @@ impl Workspace {
     /// Whether a node holds the workspace now.
     pub fn is_locked(&self) -> bool {
         let path = self.store_dir().join("lock");
-        File::open(path).is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK))
+        File::open(path).is_ok_and(|file| {
+            flock(&file, FlockOperation::NonBlockingLockShared) == Err(rustix::io::Errno::WOULDBLOCK)
+        })
     }
 
     pub fn key_path(&self, validator: &ValidatorId) -> PathBuf {
@@ -206,8 +212,11 @@ impl Workspace {
         let mut keys = BTreeMap::new();
         for entry in fs::read_dir(&folder).map_err(io_at(&folder))? {
             let path = entry.map_err(io_at(&folder))?.path();
-            let name = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| ValidatorId::new(stem).ok());
-            let Some(name) = name.filter(|_| path.extension().is_some_and(|ext| ext == "pub")) else { continue };
+            let name =
+                path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| ValidatorId::new(stem).ok());
+            let Some(name) = name.filter(|_| path.extension().is_some_and(|ext| ext == "pub")) else {
+                continue;
+            };
             let pem = fs::read_to_string(&path).map_err(io_at(&path))?;
             let unusable = |reason: String| Error::KeyUnusable { path: path.clone(), reason };
             keys.insert(name, PublicKey::from_pem(&pem).map_err(|error| unusable(error.to_string()))?);
@@ -219,7 +228,9 @@ impl Workspace {
 /// Reads a private key; refused where anybody else could have read it too.
 pub fn read_key(path: &Path) -> Result<SigningKey, Error> {
     let metadata = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Error::KeyMissing { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(Error::KeyMissing { path: path.to_owned() });
+        }
         other => other.map_err(io_at(path))?,
     };
     let unusable = |reason: String| Error::KeyUnusable { path: path.to_owned(), reason };
@@ -289,7 +300,12 @@ impl RunDir {
     }
 
     /// Where one launch of an agent has its worktree; a launch never reuses another's.
-    pub fn worktree(&self, agent: &quorate_base::AgentId, task: &quorate_base::TaskId, attempt: u32) -> PathBuf {
+    pub fn worktree(
+        &self,
+        agent: &quorate_base::AgentId,
+        task: &quorate_base::TaskId,
+        attempt: u32,
+    ) -> PathBuf {
         self.worktrees().join(format!("{task}.{agent}.{attempt}"))
     }
 

@@ -40,7 +40,8 @@ impl Failure {
 
 fn status(error: &anyhow::Error) -> ExitStatus {
     for cause in error.chain() {
-        if cause.is::<Usage>() || cause.is::<spec::file::Error>() || cause.is::<quorate_base::id::InvalidId>() {
+        if cause.is::<Usage>() || cause.is::<spec::file::Error>() || cause.is::<quorate_base::id::InvalidId>()
+        {
             return ExitStatus::Usage;
         }
         if let Some(error) = cause.downcast_ref::<node::Error>() {
@@ -66,7 +67,9 @@ fn of_node(error: &node::Error) -> ExitStatus {
     match error {
         node::Error::Workspace(error) => of_workspace(error),
         node::Error::Git(error) => of_git(error),
-        node::Error::Finished(_) | node::Error::BranchExists { .. } | node::Error::BranchName(_) => ExitStatus::Usage,
+        node::Error::Finished(_) | node::Error::BranchExists { .. } | node::Error::BranchName(_) => {
+            ExitStatus::Usage
+        }
         // The journal holds everything up to here: with room or a healthy disk again, the run goes on.
         node::Error::Io { .. } | node::Error::Store(_) => ExitStatus::Interrupted,
         node::Error::Journal(error) if error.is_io() => ExitStatus::Interrupted,

@@ -58,7 +58,11 @@ pub(crate) fn line(record: &Record, state: &State) -> Option<(anstyle::Style, St
             (PLAIN, text)
         }
         Record::Resumed { orphans, torn_bytes } => {
-            let torn = if *torn_bytes > 0 { format!(", {torn_bytes} bytes of a torn record cut") } else { String::new() };
+            let torn = if *torn_bytes > 0 {
+                format!(", {torn_bytes} bytes of a torn record cut")
+            } else {
+                String::new()
+            };
             (DOUBT, format!("taken up again: {orphans} leftover processes ended{torn}"))
         }
         Record::AgentStarted { agent, task, attempt, pid, .. } => {
@@ -77,14 +81,21 @@ pub(crate) fn line(record: &Record, state: &State) -> Option<(anstyle::Style, St
             );
             (style, text)
         }
-        Record::AgentLost { agent, task, .. } => (DOUBT, format!("{agent:<12} was interrupted on {task}; it starts over")),
+        Record::AgentLost { agent, task, .. } => {
+            (DOUBT, format!("{agent:<12} was interrupted on {task}; it starts over"))
+        }
         Record::TaskClosed { task, outcome } => match outcome {
             TaskOutcome::NoChange => (PLAIN, format!("{task:<12} nothing to change")),
             TaskOutcome::Failed { reason } => (BAD, format!("{task:<12} given up: {reason}")),
             TaskOutcome::Blocked { by } => (BAD, format!("{task:<12} not started: {by} did not land")),
         },
         Record::ChangeProposed(change) => {
-            let text = format!("{:<12} proposed: {} paths, tree {}", change.change, change.paths, change.tree.short());
+            let text = format!(
+                "{:<12} proposed: {} paths, tree {}",
+                change.change,
+                change.paths,
+                change.tree.short()
+            );
             (PLAIN, text)
         }
         Record::CandidatePrepared { .. } => return None,
@@ -95,7 +106,8 @@ pub(crate) fn line(record: &Record, state: &State) -> Option<(anstyle::Style, St
         Record::ReportReceived { ballot, validator, .. } => {
             let ballot = state.ballots.get(ballot)?;
             let (_, report) = panel::reports(ballot).into_iter().find(|(v, _)| v == validator)?;
-            let results: Vec<_> = report.results.iter().map(|r| format!("{} {}", r.check, word(&r.status))).collect();
+            let results: Vec<_> =
+                report.results.iter().map(|r| format!("{} {}", r.check, word(&r.status))).collect();
             (DIM, format!("{:<12}   {validator} saw {}", ballot.change, results.join(", ")))
         }
         Record::VoteCast { ballot, validator, .. } => {
@@ -107,7 +119,9 @@ pub(crate) fn line(record: &Record, state: &State) -> Option<(anstyle::Style, St
         Record::ValidatorAbsent { ballot, validator, reason, .. } => {
             (DOUBT, format!("{ballot:<12}   {validator} is absent: {}", cut(reason, 120)))
         }
-        Record::BallotDecided { .. } | Record::Countersigned { .. } | Record::LandingStarted { .. } => return None,
+        Record::BallotDecided { .. } | Record::Countersigned { .. } | Record::LandingStarted { .. } => {
+            return None;
+        }
         Record::Certified { change, verdict, certificate, .. } => {
             let style = if word(verdict) == "PASS" { GOOD } else { BAD };
             (style, format!("{change:<12} {} · certificate {}", word(verdict), certificate.short()))
@@ -115,7 +129,9 @@ pub(crate) fn line(record: &Record, state: &State) -> Option<(anstyle::Style, St
         Record::Landed { change, commit, .. } => {
             (GOOD, format!("{change:<12} landed as {} on {}", commit.short(), state.started.branch))
         }
-        Record::Refused { change, check, reason, .. } => (BAD, format!("{change:<12} refused by {check}: {}", cut(reason, 120))),
+        Record::Refused { change, check, reason, .. } => {
+            (BAD, format!("{change:<12} refused by {check}: {}", cut(reason, 120)))
+        }
         Record::Finished { .. } => return None,
     };
     Some(told)
@@ -127,12 +143,15 @@ fn overview(state: &State, now: Timestamp) -> String {
         .tasks
         .values()
         .filter_map(|task| match task {
-            TaskState::Running { agent, since, .. } => Some(format!("{agent} {:.0}s", now.since(*since).as_secs_f64())),
+            TaskState::Running { agent, since, .. } => {
+                Some(format!("{agent} {:.0}s", now.since(*since).as_secs_f64()))
+            }
             _ => None,
         })
         .collect();
     let open = state.ballots.iter().filter(|(_, ballot)| ballot.certificate.is_none());
-    let panels: Vec<_> = open.map(|(id, b)| format!("{id} {}/{}", b.votes.len(), state.panel().len())).collect();
+    let panels: Vec<_> =
+        open.map(|(id, b)| format!("{id} {}/{}", b.votes.len(), state.panel().len())).collect();
     let queue = state.waiting().count();
     format!("working: {} | panels: {} | queue: {queue}", or_dash(&working), or_dash(&panels))
 }
@@ -148,5 +167,9 @@ pub(crate) fn word(value: &impl Serialize) -> String {
 
 pub(crate) fn cut(text: &str, length: usize) -> String {
     let line = text.lines().next().unwrap_or_default();
-    if line.chars().count() <= length { line.to_owned() } else { line.chars().take(length - 1).chain(['…']).collect() }
+    if line.chars().count() <= length {
+        line.to_owned()
+    } else {
+        line.chars().take(length - 1).chain(['…']).collect()
+    }
 }

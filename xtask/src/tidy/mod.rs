@@ -17,11 +17,7 @@ const FILE_LINES_MAX: usize = 1200;
 const GENERATED: [&str; 2] = ["Cargo.lock", "LICENSE-APACHE"];
 
 /// Folders under which people keep their home; in two parts, so that this file passes its own rule.
-const HOMES: [&str; 3] = [
-    concat!("/ho", "me/"),
-    concat!("/Us", "ers/"),
-    concat!("/ro", "ot/"),
-];
+const HOMES: [&str; 3] = [concat!("/ho", "me/"), concat!("/Us", "ers/"), concat!("/ro", "ot/")];
 /// Tests that do not run, and code that is not there.
 const UNFINISHED: [&str; 2] = [concat!("#[igno", "re"), concat!("unimplemen", "ted!(")];
 
@@ -48,36 +44,19 @@ impl fmt::Display for Fault {
 
 /// The files of the repository: what git knows, and what it would know after `git add`.
 pub fn files(root: &Path) -> Result<Vec<PathBuf>> {
-    let args = [
-        "ls-files",
-        "-z",
-        "--cached",
-        "--others",
-        "--exclude-standard",
-        "--deduplicate",
-    ];
-    let output = Command::new("git")
-        .args(args)
-        .current_dir(root)
-        .output()
-        .context("cannot run git ls-files")?;
+    let args = ["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--deduplicate"];
+    let output =
+        Command::new("git").args(args).current_dir(root).output().context("cannot run git ls-files")?;
     ensure!(
         output.status.success(),
         "git ls-files failed: {}",
         String::from_utf8_lossy(&output.stderr).trim()
     );
-    let names = output
-        .stdout
-        .split(|byte| *byte == 0)
-        .filter(|name| !name.is_empty());
+    let names = output.stdout.split(|byte| *byte == 0).filter(|name| !name.is_empty());
     let paths = names.map(|name| PathBuf::from(String::from_utf8_lossy(name).into_owned()));
     // Deleted and not committed yet: git still names them. A link is judged where it leads.
     Ok(paths
-        .filter(|path| {
-            root.join(path)
-                .symlink_metadata()
-                .is_ok_and(|metadata| metadata.is_file())
-        })
+        .filter(|path| root.join(path).symlink_metadata().is_ok_and(|metadata| metadata.is_file()))
         .collect())
 }
 
@@ -100,11 +79,7 @@ pub fn check(root: &Path, files: &[PathBuf]) -> Result<Vec<Fault>> {
         // The example has settings of its own: it stands for somebody else's repository.
         let own = !file.starts_with("examples");
         if own && file.ends_with("clippy.toml") && file.parent() != Some(Path::new("")) {
-            faults.extend(
-                unshared(&shared, text)
-                    .into_iter()
-                    .map(|message| whole(file, message)),
-            );
+            faults.extend(unshared(&shared, text).into_iter().map(|message| whole(file, message)));
         }
         if own && file.ends_with("Cargo.toml") && file.parent() != Some(Path::new("")) {
             faults.extend(manifest(text).map(|message| whole(file, message)));
@@ -114,11 +89,7 @@ pub fn check(root: &Path, files: &[PathBuf]) -> Result<Vec<Fault>> {
 }
 
 fn whole(file: &Path, message: String) -> Fault {
-    Fault {
-        file: file.to_owned(),
-        line: None,
-        message,
-    }
+    Fault { file: file.to_owned(), line: None, message }
 }
 
 fn size(bytes: u64) -> Option<String> {
@@ -136,17 +107,10 @@ fn lines(file: &Path, text: &str) -> Vec<Fault> {
     let prose = file.extension().is_some_and(|extension| extension == "md");
     let mut faults = Vec::new();
     for (index, line) in text.lines().enumerate() {
-        let mut found = |message| {
-            faults.push(Fault {
-                file: file.to_owned(),
-                line: Some(index + 1),
-                message,
-            })
-        };
+        let mut found =
+            |message| faults.push(Fault { file: file.to_owned(), line: Some(index + 1), message });
         if let Some(folder) = home(line) {
-            found(format!(
-                "the path of a home folder ({folder}…): it means nothing on another machine"
-            ));
+            found(format!("the path of a home folder ({folder}…): it means nothing on another machine"));
         }
         if rust && let Some(what) = UNFINISHED.iter().find(|what| line.contains(**what)) {
             found(format!("`{what}`: what is not finished does not lie here"));
@@ -191,14 +155,8 @@ fn comment<'a>(file: &Path, line: &'a str) -> Option<&'a str> {
 fn unshared(shared: &str, own: &str) -> Vec<String> {
     let meant = |line: &&str| !line.is_empty() && !line.starts_with('#');
     let own: Vec<_> = own.lines().map(str::trim).filter(meant).collect();
-    let lacking = shared
-        .lines()
-        .map(str::trim)
-        .filter(meant)
-        .filter(|line| !own.contains(line));
-    lacking
-        .map(|line| format!("lacks `{line}`, which the root's clippy.toml has"))
-        .collect()
+    let lacking = shared.lines().map(str::trim).filter(meant).filter(|line| !own.contains(line));
+    lacking.map(|line| format!("lacks `{line}`, which the root's clippy.toml has")).collect()
 }
 
 /// A member that does not take the workspace's lints.
@@ -215,10 +173,7 @@ mod tests {
     use super::*;
 
     fn found(file: &str, text: &str) -> Vec<String> {
-        lines(Path::new(file), text)
-            .iter()
-            .map(Fault::to_string)
-            .collect()
+        lines(Path::new(file), text).iter().map(Fault::to_string).collect()
     }
 
     #[test]
@@ -259,10 +214,7 @@ mod tests {
     fn a_crates_clippy_settings_hold_the_shared_ones() {
         let shared = "# why\na = true\nb = 1\n";
         assert!(unshared(shared, "b = 1\na = true\nown = 2\n").is_empty());
-        assert_eq!(
-            unshared(shared, "b = 1\n"),
-            ["lacks `a = true`, which the root's clippy.toml has"]
-        );
+        assert_eq!(unshared(shared, "b = 1\n"), ["lacks `a = true`, which the root's clippy.toml has"]);
     }
 
     #[test]

@@ -28,17 +28,13 @@ const NAMES: [&str; 6] = [
 ];
 
 /// Keywords after which Rust declares a name.
-const DECLARES: [&str; 9] = [
-    "struct", "enum", "union", "trait", "type", "fn", "mod", "const", "static",
-];
+const DECLARES: [&str; 9] = ["struct", "enum", "union", "trait", "type", "fn", "mod", "const", "static"];
 
 /// A word in a text for people.
 pub(super) fn in_prose(text: &str) -> Option<String> {
     let lower = text.to_lowercase();
     let found = PROSE.into_iter().find(|word| stands_alone(&lower, word))?;
-    Some(format!(
-        "`{found}` says nothing: give a measured number, or leave it out"
-    ))
+    Some(format!("`{found}` says nothing: give a measured number, or leave it out"))
 }
 
 /// A word in the name of a file or folder.
@@ -52,9 +48,7 @@ pub(super) fn in_path(path: &Path) -> Option<String> {
 /// A word in a name that a line of Rust declares.
 pub(super) fn in_declaration(line: &str) -> Option<String> {
     let code = line.split("//").next().unwrap_or_default();
-    let mut words = code
-        .split(|c: char| !c.is_alphanumeric() && c != '_')
-        .filter(|word| !word.is_empty());
+    let mut words = code.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty());
     while let Some(word) = words.next() {
         if DECLARES.contains(&word) {
             return in_name(words.next()?);
@@ -64,12 +58,8 @@ pub(super) fn in_declaration(line: &str) -> Option<String> {
 }
 
 fn in_name(name: &str) -> Option<String> {
-    let part = segments(name)
-        .into_iter()
-        .find(|part| NAMES.contains(&part.as_str()))?;
-    Some(format!(
-        "`{name}`: `{part}` does not say what it is; name it by what it does or holds"
-    ))
+    let part = segments(name).into_iter().find(|part| NAMES.contains(&part.as_str()))?;
+    Some(format!("`{name}`: `{part}` does not say what it is; name it by what it does or holds"))
 }
 
 /// The words of a name, in lower case: `FooBar`, `foo_bar` and `foo-bar` have two.
@@ -82,10 +72,7 @@ fn segments(name: &str) -> Vec<String> {
             parts.push(String::new());
         }
         if c != '_' && c != '-' {
-            parts
-                .last_mut()
-                .expect("there is always a part")
-                .extend(c.to_lowercase());
+            parts.last_mut().expect("there is always a part").extend(c.to_lowercase());
         }
         lower_before = c.is_lowercase() || c.is_numeric();
     }

@@ -6,7 +6,9 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use quorate_agents::{Command, Containment, Ended, Limits, Outcome, SpawnError, Stdin, ends, reap_orphans, spawn};
+use quorate_agents::{
+    Command, Containment, Ended, Limits, Outcome, SpawnError, Stdin, ends, reap_orphans, spawn,
+};
 use quorate_base::{ByteCount, Millis};
 
 struct Room {
@@ -22,7 +24,8 @@ impl Room {
     }
 
     fn command(&self, script: &str) -> Command {
-        let env = ["PATH", "HOME"].iter().filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)));
+        let env =
+            ["PATH", "HOME"].iter().filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)));
         Command {
             program: "sh".into(),
             args: vec!["-c".into(), script.into()],
@@ -130,7 +133,14 @@ fn a_flood_of_output_is_cut_off_and_costs_no_memory_here() {
     assert_eq!(ended.outcome, Outcome::OutputLimit);
     assert!(ended.stdout_bytes > 16 << 20);
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let peak_kib: u64 = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap().trim().trim_end_matches(" kB").parse().unwrap();
+    let peak_kib: u64 = status
+        .lines()
+        .find_map(|l| l.strip_prefix("VmHWM:"))
+        .unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap();
     assert!(peak_kib < 64 << 10, "{peak_kib} KiB resident at most");
 }
 
@@ -138,7 +148,9 @@ fn a_flood_of_output_is_cut_off_and_costs_no_memory_here() {
 fn nothing_survives_its_leader_even_in_a_session_of_its_own() {
     for containment in [Containment::probe(), Containment::plain()] {
         let room = Room::new();
-        let command = room.command("setsid sh -c 'echo $$ > escapee; exec sleep 1000' & while [ ! -s escapee ]; do sleep 0.01; done");
+        let command = room.command(
+            "setsid sh -c 'echo $$ > escapee; exec sleep 1000' & while [ ! -s escapee ]; do sleep 0.01; done",
+        );
         let ended = spawn(&command, &containment).unwrap().wait().unwrap();
         assert_eq!(ended.outcome, Outcome::Exited { code: 0 });
         assert!(!alive(&room.folder.path().join("escapee")));

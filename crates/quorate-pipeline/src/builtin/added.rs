@@ -30,7 +30,8 @@ pub(super) fn files(subject: &Subject) -> (Vec<File>, usize) {
         }
         match read(&subject.checkout, changed) {
             Some(text) => {
-                let before = subject.base_checkout.as_deref().and_then(|base| read(base, changed)).unwrap_or_default();
+                let before =
+                    subject.base_checkout.as_deref().and_then(|base| read(base, changed)).unwrap_or_default();
                 let added = added(&before, &text);
                 files.push(File { name: display(&changed.path), text, added });
             }

@@ -9,8 +9,16 @@ use super::{Opinion, finding};
 use crate::subject::{ChangeKind, Subject};
 
 /// Files that run on other machines or at other times than anybody expects of a change.
-const SENSITIVE: [&str; 8] =
-    [".github/workflows/", ".gitlab-ci.yml", ".githooks/", ".husky/", ".gitattributes", ".gitmodules", "build.rs", ".cargo/config.toml"];
+const SENSITIVE: [&str; 8] = [
+    ".github/workflows/",
+    ".gitlab-ci.yml",
+    ".githooks/",
+    ".husky/",
+    ".gitattributes",
+    ".gitmodules",
+    "build.rs",
+    ".cargo/config.toml",
+];
 
 pub(super) fn hygiene(subject: &Subject) -> Opinion {
     let mut findings: Vec<Finding> = Vec::new();
@@ -31,7 +39,13 @@ pub(super) fn hygiene(subject: &Subject) -> Opinion {
             let message = "a compiled program in the source tree".into();
             findings.push(finding("binary-added", Severity::Error, &name, None, message));
         }
-        if SENSITIVE.iter().any(|place| if place.ends_with('/') { name.starts_with(place) } else { name == *place || name.ends_with(&format!("/{place}")) }) {
+        if SENSITIVE.iter().any(|place| {
+            if place.ends_with('/') {
+                name.starts_with(place)
+            } else {
+                name == *place || name.ends_with(&format!("/{place}"))
+            }
+        }) {
             let message = "changes what runs at build time, in CI or in git".into();
             findings.push(finding("sensitive-file", Severity::Note, &name, None, message));
         }

@@ -17,7 +17,9 @@ pub(super) fn interface(subject: &Subject) -> Opinion {
     let (mut removed_count, mut added_count) = (0_u32, 0_u32);
     for changed in &subject.changed {
         let Some(reader) = reader(&changed.path) else { continue };
-        let items = |root: Option<&Path>| root.map(|root| items(&root.join(&changed.path), reader)).unwrap_or_default();
+        let items = |root: Option<&Path>| {
+            root.map(|root| items(&root.join(&changed.path), reader)).unwrap_or_default()
+        };
         let (before, after) = (items(subject.base_checkout.as_deref()), items(Some(&subject.checkout)));
         let name = display(&changed.path);
         for item in before.difference(&after) {
@@ -50,7 +52,8 @@ fn reader(path: &Path) -> Option<Reader> {
 }
 
 fn items(path: &Path, reader: Reader) -> BTreeSet<String> {
-    let plain = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() <= FILE_MAX);
+    let plain =
+        fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() <= FILE_MAX);
     let text = if plain { fs::read(path).unwrap_or_default() } else { Vec::new() };
     String::from_utf8_lossy(&text).lines().filter_map(reader).collect()
 }
@@ -64,12 +67,28 @@ fn signature(line: &str, body: &[char]) -> String {
 fn rust(line: &str) -> Option<String> {
     let line = line.trim_start();
     let rest = line.strip_prefix("pub ")?;
-    let kinds = ["fn ", "async fn ", "unsafe fn ", "const ", "struct ", "enum ", "trait ", "type ", "static ", "mod ", "use ", "union "];
+    let kinds = [
+        "fn ",
+        "async fn ",
+        "unsafe fn ",
+        "const ",
+        "struct ",
+        "enum ",
+        "trait ",
+        "type ",
+        "static ",
+        "mod ",
+        "use ",
+        "union ",
+    ];
     kinds.iter().any(|kind| rest.starts_with(kind)).then(|| signature(line, &['{', ';', '=']))
 }
 
 fn python(line: &str) -> Option<String> {
-    let rest = line.strip_prefix("def ").or_else(|| line.strip_prefix("class ")).or_else(|| line.strip_prefix("async def "))?;
+    let rest = line
+        .strip_prefix("def ")
+        .or_else(|| line.strip_prefix("class "))
+        .or_else(|| line.strip_prefix("async def "))?;
     (!rest.starts_with('_')).then(|| line.trim_end_matches([':', ' ']).to_owned())
 }
 

@@ -39,7 +39,11 @@ impl Opinion {
         let reason = match first {
             Some(finding) if status != Status::Pass => {
                 let place = finding.file.as_deref().map(|file| format!(" in {file}")).unwrap_or_default();
-                let more = if findings.len() > 1 { format!(" (and {} more)", findings.len() - 1) } else { String::new() };
+                let more = if findings.len() > 1 {
+                    format!(" (and {} more)", findings.len() - 1)
+                } else {
+                    String::new()
+                };
                 format!("{}{place}{more}", finding.message)
             }
             _ if findings.is_empty() => nothing.to_owned(),
@@ -79,6 +83,8 @@ pub(crate) fn run(name: &str, subject: &Subject, runner: &dyn Runner) -> Opinion
         "interface" => interface::interface(subject),
         "structure" => structure::structure(subject),
         "performance" => performance::performance(subject, runner),
-        other => Opinion::without_findings(Status::Inconclusive, format!("there is no built-in check `{other}`")),
+        other => {
+            Opinion::without_findings(Status::Inconclusive, format!("there is no built-in check `{other}`"))
+        }
     }
 }

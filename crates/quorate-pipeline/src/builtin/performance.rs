@@ -44,8 +44,12 @@ fn timing(subject: &Subject, runner: &dyn Runner) -> Opinion {
         return Opinion::without_findings(Status::Skipped, "there is no test command to measure");
     };
     let run = |folder: &Path| {
-        let invocation =
-            Invocation { argv: tests.clone(), cwd: folder.to_owned(), env: BTreeMap::new(), timeout: TIMEOUT };
+        let invocation = Invocation {
+            argv: tests.clone(),
+            cwd: folder.to_owned(),
+            env: BTreeMap::new(),
+            timeout: TIMEOUT,
+        };
         let ran = runner.run(&invocation);
         match (&ran.outcome, ran.cpu_ms) {
             (Outcome::Exit { code: 0 }, Some(cpu)) => Ok(cpu),
@@ -62,7 +66,8 @@ fn timing(subject: &Subject, runner: &dyn Runner) -> Opinion {
                 Ok(_) => {}
                 Err(reason) => {
                     let whose = if side == 0 { "base" } else { "change" };
-                    let mut opinion = Opinion::without_findings(Status::Inconclusive, format!("{whose}: {reason}"));
+                    let mut opinion =
+                        Opinion::without_findings(Status::Inconclusive, format!("{whose}: {reason}"));
                     // Broken tests are the test check's to refuse; here they only keep anything from being measured.
                     if reason.contains("did not pass") {
                         opinion.status = Status::Skipped;
@@ -84,7 +89,9 @@ fn timing(subject: &Subject, runner: &dyn Runner) -> Opinion {
 }
 
 fn growth(subject: &Subject) -> u64 {
-    let size = |root: &Path, path: &Path| std::fs::symlink_metadata(root.join(path)).map_or(0, |metadata| metadata.len());
+    let size = |root: &Path, path: &Path| {
+        std::fs::symlink_metadata(root.join(path)).map_or(0, |metadata| metadata.len())
+    };
     let mut growth = 0_u64;
     for changed in subject.changed.iter().filter(|changed| changed.kind != ChangeKind::Deleted) {
         let before = subject.base_checkout.as_deref().map_or(0, |base| size(base, &changed.path));

@@ -39,7 +39,10 @@ static PATTERNS: LazyLock<Vec<(&str, Regex)>> = LazyLock::new(|| {
 #[expect(clippy::expect_used, reason = "the expression is a constant, and a test compiles it")]
 static ASSIGNMENT: LazyLock<Regex> = LazyLock::new(|| {
     let name = r"(?i)\b[A-Za-z0-9_.-]*(?:passw(?:or)?d|secret|token|api[_-]?key|access[_-]?key|credential|private[_-]?key)[A-Za-z0-9_]*\b";
-    Regex::new(&format!(r#"{name}["']?\s*(?::\s*[&A-Za-z0-9_<>' ]+)?\s*(?:=|:|=>|:=)\s*["']([^"'\s]{{8,}})["']"#)).expect("a valid expression")
+    Regex::new(&format!(
+        r#"{name}["']?\s*(?::\s*[&A-Za-z0-9_<>' ]+)?\s*(?:=|:|=>|:=)\s*["']([^"'\s]{{8,}})["']"#
+    ))
+    .expect("a valid expression")
 });
 
 pub(super) fn secrets(subject: &Subject) -> Opinion {
@@ -74,7 +77,9 @@ fn scan(file: &File) -> Vec<Finding> {
 fn find(line: &str) -> Option<(&'static str, &str)> {
     let end = line.char_indices().map(|(at, _)| at).find(|at| *at >= LINE_MAX).unwrap_or(line.len());
     let line = &line[..end];
-    if let Some(found) = PATTERNS.iter().find_map(|(rule, pattern)| Some((*rule, pattern.find(line)?.as_str()))) {
+    if let Some(found) =
+        PATTERNS.iter().find_map(|(rule, pattern)| Some((*rule, pattern.find(line)?.as_str())))
+    {
         return Some(found);
     }
     let value = ASSIGNMENT.captures(line)?.get(1)?.as_str();
@@ -82,7 +87,20 @@ fn find(line: &str) -> Option<(&'static str, &str)> {
 }
 
 fn looks_random(value: &str) -> bool {
-    let placeholder = ["example", "placeholder", "changeme", "your", "xxxx", "dummy", "redacted", "<", "${", "{{", "$(", "test"];
+    let placeholder = [
+        "example",
+        "placeholder",
+        "changeme",
+        "your",
+        "xxxx",
+        "dummy",
+        "redacted",
+        "<",
+        "${",
+        "{{",
+        "$(",
+        "test",
+    ];
     let lower = value.to_ascii_lowercase();
     if placeholder.iter().any(|word| lower.contains(word)) {
         return false;
@@ -90,7 +108,8 @@ fn looks_random(value: &str) -> bool {
     let digits = value.bytes().any(|b| b.is_ascii_digit());
     let letters = value.bytes().any(|b| b.is_ascii_alphabetic());
     // Words joined by separators are names of things: identifiers, paths, keys of translations.
-    let wordy = value.split(['_', '-', '.', '/', ':']).all(|part| part.bytes().all(|b| b.is_ascii_lowercase()));
+    let wordy =
+        value.split(['_', '-', '.', '/', ':']).all(|part| part.bytes().all(|b| b.is_ascii_lowercase()));
     digits && letters && !wordy && entropy(value) >= ENTROPY_MIN
 }
 

@@ -16,7 +16,8 @@ const COPY_LINES: usize = 10;
 const FILE_LINES: usize = 1500;
 /// The most source files read to look for originals.
 const FILES_MAX: usize = 5000;
-const SOURCES: [&str; 14] = ["rs", "py", "go", "js", "mjs", "ts", "tsx", "java", "c", "h", "cc", "cpp", "hpp", "rb"];
+const SOURCES: [&str; 14] =
+    ["rs", "py", "go", "js", "mjs", "ts", "tsx", "java", "c", "h", "cc", "cpp", "hpp", "rb"];
 const MANIFESTS: [&str; 5] = ["Cargo.toml", "package.json", "go.mod", "pyproject.toml", "requirements.txt"];
 
 pub(super) fn structure(subject: &Subject) -> Opinion {
@@ -24,11 +25,16 @@ pub(super) fn structure(subject: &Subject) -> Opinion {
     let mut findings: Vec<Finding> = copies(subject, &files);
     for file in &files {
         let lines = file.text.lines().count();
-        if is_source(Path::new(&file.name)) && lines > FILE_LINES && lines - file.added.len().min(lines) <= FILE_LINES {
+        if is_source(Path::new(&file.name))
+            && lines > FILE_LINES
+            && lines - file.added.len().min(lines) <= FILE_LINES
+        {
             let message = format!("grows to {lines} lines");
             findings.push(finding("file-too-long", Severity::Warning, &file.name, None, message));
         }
-        if MANIFESTS.iter().any(|name| file.name == *name || file.name.ends_with(&format!("/{name}"))) && !file.added.is_empty() {
+        if MANIFESTS.iter().any(|name| file.name == *name || file.name.ends_with(&format!("/{name}")))
+            && !file.added.is_empty()
+        {
             let message = "may bring new dependencies".into();
             findings.push(finding("manifest-changed", Severity::Note, &file.name, None, message));
         }
@@ -38,20 +44,27 @@ pub(super) fn structure(subject: &Subject) -> Opinion {
 }
 
 fn is_source(path: &Path) -> bool {
-    path.extension().and_then(|extension| extension.to_str()).is_some_and(|extension| SOURCES.contains(&extension))
+    path.extension()
+        .and_then(|extension| extension.to_str())
+        .is_some_and(|extension| SOURCES.contains(&extension))
 }
 
 /// A line as it counts for comparison; nothing where it says nothing.
 fn substance(line: &str) -> Option<String> {
     let folded = line.split_whitespace().collect::<Vec<_>>().join(" ");
     let thin = folded.chars().filter(|c| c.is_alphanumeric()).count() < 3;
-    let aside = ["//", "#", "*", "/*", "use ", "import ", "from "].iter().any(|start| folded.starts_with(start));
+    let aside =
+        ["//", "#", "*", "/*", "use ", "import ", "from "].iter().any(|start| folded.starts_with(start));
     (!thin && !aside).then_some(folded)
 }
 
 fn windows(text: &str) -> Vec<(u64, Vec<String>)> {
-    let lines: Vec<(u64, String)> = (1..).zip(text.lines()).filter_map(|(n, line)| Some((n, substance(line)?))).collect();
-    lines.windows(COPY_LINES).map(|window| (window[0].0, window.iter().map(|(_, line)| line.clone()).collect())).collect()
+    let lines: Vec<(u64, String)> =
+        (1..).zip(text.lines()).filter_map(|(n, line)| Some((n, substance(line)?))).collect();
+    lines
+        .windows(COPY_LINES)
+        .map(|window| (window[0].0, window.iter().map(|(_, line)| line.clone()).collect()))
+        .collect()
 }
 
 /// Runs of added lines that stand somewhere else too.
@@ -87,7 +100,8 @@ fn copies(subject: &Subject, files: &[File]) -> Vec<Finding> {
             let near = told.get(&copy.0).is_some_and(|last| copy.1.abs_diff(*last) <= 2 * COPY_LINES as u64);
             told.insert(copy.0.clone(), copy.1);
             if !near {
-                let message = format!("{COPY_LINES} or more lines that also stand at {}:{}", original.0, original.1);
+                let message =
+                    format!("{COPY_LINES} or more lines that also stand at {}:{}", original.0, original.1);
                 findings.push(finding("copied-code", Severity::Warning, &copy.0, Some(copy.1), message));
             }
         }
@@ -103,7 +117,9 @@ fn sources(root: &Path) -> Vec<PathBuf> {
         for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
             let (path, kind) = (entry.path(), entry.file_type());
             let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
-            let built = ["target", "node_modules", "vendor", "third_party"].iter().any(|name| entry.file_name() == *name);
+            let built = ["target", "node_modules", "vendor", "third_party"]
+                .iter()
+                .any(|name| entry.file_name() == *name);
             match kind {
                 Ok(kind) if kind.is_dir() && !hidden && !built => folders.push(path),
                 Ok(kind) if kind.is_file() && is_source(&path) => {
@@ -136,7 +152,11 @@ mod tests {
             }
         }
         let oid: quorate_base::GitOid = "a".repeat(40).parse().unwrap();
-        let changed = |(name, _): &(&str, &str)| ChangedPath { path: name.into(), kind: ChangeKind::Modified, mode: 0o100_644 };
+        let changed = |(name, _): &(&str, &str)| ChangedPath {
+            path: name.into(),
+            kind: ChangeKind::Modified,
+            mode: 0o100_644,
+        };
         let subject = Subject {
             checkout: folder.path().join("change"),
             base_checkout: Some(folder.path().join("base")),

@@ -23,7 +23,9 @@ pub fn is_branch_name(name: &str) -> Result<bool, Error> {
     if name.starts_with('-') || name.contains('\0') {
         return Ok(false);
     }
-    let (code, _, _) = Git::from_folder(Path::new("/")).args(["check-ref-format", &format!("refs/heads/{name}")]).outcome()?;
+    let (code, _, _) = Git::from_folder(Path::new("/"))
+        .args(["check-ref-format", &format!("refs/heads/{name}")])
+        .outcome()?;
     Ok(code == 0)
 }
 
@@ -55,7 +57,15 @@ pub fn land(
     let zero = "0".repeat(to.as_str().len());
     let old = from.map_or(zero.as_str(), GitOid::as_str);
     let reference = format!("refs/heads/{branch}");
-    let git = Git::from_folder(repository).args(["update-ref", "--no-deref", "-m", "quorate: land", &reference, to.as_str(), old]);
+    let git = Git::from_folder(repository).args([
+        "update-ref",
+        "--no-deref",
+        "-m",
+        "quorate: land",
+        &reference,
+        to.as_str(),
+        old,
+    ]);
     match git.run() {
         Ok(_) => Ok(()),
         Err(error) => {
@@ -71,7 +81,15 @@ fn fetch(repository: &Path, private: &PrivateRepository, commit: &GitOid) -> Res
     let name = format!("refs/quorate/landing/{commit}");
     Git::in_dir(private.path()).args(["update-ref", &name, commit.as_str()]).run()?;
     Git::from_folder(repository)
-        .args(["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-maintenance", "--end-of-options"])
+        .args([
+            "fetch",
+            "--quiet",
+            "--no-tags",
+            "--no-write-fetch-head",
+            "--no-recurse-submodules",
+            "--no-auto-maintenance",
+            "--end-of-options",
+        ])
         .arg(private.path())
         .arg(&name)
         .run()?;

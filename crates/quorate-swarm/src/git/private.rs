@@ -116,7 +116,11 @@ impl PrivateRepository {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(io_at(parent))?;
         }
-        Git::from_folder(path.parent().unwrap_or(path)).args(["init", "--quiet", "--bare", "--template="]).arg(&format).arg(path).run()?;
+        Git::from_folder(path.parent().unwrap_or(path))
+            .args(["init", "--quiet", "--bare", "--template="])
+            .arg(&format)
+            .arg(path)
+            .run()?;
         let objects = source.common_dir().join("objects");
         let alternates = path.join("objects").join("info").join("alternates");
         fs::create_dir_all(path.join("objects").join("info")).map_err(io_at(path))?;
@@ -150,7 +154,8 @@ impl PrivateRepository {
     }
 
     pub fn message_of(&self, commit: &GitOid) -> Result<String, Error> {
-        let message = self.git().args(["log", "-1", "--format=%B", "--no-show-signature", commit.as_str()]).run()?;
+        let message =
+            self.git().args(["log", "-1", "--format=%B", "--no-show-signature", commit.as_str()]).run()?;
         Ok(String::from_utf8_lossy(&message).into_owned())
     }
 
@@ -159,7 +164,9 @@ impl PrivateRepository {
         match self.git().args(["merge-base", base.as_str(), commit.as_str()]).outcome()? {
             (0, answer, _) => {
                 let text = String::from_utf8_lossy(&answer);
-                text.trim().parse().map_err(|_| Error::Answer { args: "merge-base".into(), answer: text.into_owned() })
+                text.trim()
+                    .parse()
+                    .map_err(|_| Error::Answer { args: "merge-base".into(), answer: text.into_owned() })
             }
             _ => Ok(base.clone()),
         }
@@ -183,8 +190,14 @@ impl PrivateRepository {
     /// Waits until nobody else, in any process, is adding a worktree.
     fn turn(&self) -> Result<fs::File, Error> {
         let path = self.path.join("worktrees.lock");
-        let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(io_at(&path))?;
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).map_err(|errno| io_at(&path)(errno.into()))?;
+        let file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(io_at(&path))?;
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)
+            .map_err(|errno| io_at(&path)(errno.into()))?;
         Ok(file)
     }
 
@@ -288,9 +301,8 @@ impl PrivateRepository {
     /// The tree of the user's worktree as it is, without touching the user's index.
     pub fn worktree_tree(&self, source: &Source) -> Result<GitOid, Error> {
         let scrap = self.scrap();
-        let git = || {
-            Git::in_dir(&self.path).env("GIT_WORK_TREE", source.top()).env("GIT_INDEX_FILE", &scrap.0)
-        };
+        let git =
+            || Git::in_dir(&self.path).env("GIT_WORK_TREE", source.top()).env("GIT_INDEX_FILE", &scrap.0);
         let head = source.head_commit()?;
         git().args(["read-tree", head.as_str()]).run()?;
         // The private repository's exclude file is empty; the user's own counts for the user's worktree.
@@ -322,12 +334,18 @@ impl PrivateRepository {
 
     /// The paths in which two trees differ.
     pub fn changed_paths(&self, base: &GitOid, tree: &GitOid) -> Result<Vec<PathChange>, Error> {
-        let raw = self.git().args(["diff-tree", "-r", "-z", "--raw", "--no-renames", base.as_str(), tree.as_str()]).run()?;
+        let raw = self
+            .git()
+            .args(["diff-tree", "-r", "-z", "--raw", "--no-renames", base.as_str(), tree.as_str()])
+            .run()?;
         let mut pieces = split_nul(&raw);
         let mut changes = Vec::new();
         while let (Some(head), Some(path)) = (pieces.next(), pieces.next()) {
             let fields: Vec<_> = head.split(|byte| *byte == b' ').map(String::from_utf8_lossy).collect();
-            let wrong = || Error::Answer { args: "diff-tree".into(), answer: String::from_utf8_lossy(head).into_owned() };
+            let wrong = || Error::Answer {
+                args: "diff-tree".into(),
+                answer: String::from_utf8_lossy(head).into_owned(),
+            };
             let [old, new, _, _, status] = fields.as_slice() else { return Err(wrong()) };
             let mode = |text: &str| u32::from_str_radix(text, 8).map_err(|_| wrong());
             let status = match status.as_ref() {
@@ -350,7 +368,15 @@ impl PrivateRepository {
     /// Merges two commits in memory.
     pub fn merge(&self, base: &GitOid, ours: &GitOid, theirs: &GitOid) -> Result<Merge, Error> {
         let base = format!("--merge-base={base}");
-        let git = self.git().args(["merge-tree", "--write-tree", "-z", "--name-only", &base, ours.as_str(), theirs.as_str()]);
+        let git = self.git().args([
+            "merge-tree",
+            "--write-tree",
+            "-z",
+            "--name-only",
+            &base,
+            ours.as_str(),
+            theirs.as_str(),
+        ]);
         let (code, answer, stderr) = git.outcome()?;
         let failed = |code, stderr| Error::Failed { args: "merge-tree".into(), code, stderr };
         let mut sections = answer.split(|byte| *byte == 0);
@@ -359,8 +385,10 @@ impl PrivateRepository {
             0 => Ok(Merge::Clean { tree: tree.trim().parse().map_err(|_| failed(0, tree.into_owned()))? }),
             1 => {
                 // Paths up to an empty piece, then messages.
-                let paths: Vec<PathBuf> = sections.by_ref().take_while(|piece| !piece.is_empty()).map(to_path).collect();
-                let messages: Vec<_> = sections.map(|piece| String::from_utf8_lossy(piece).into_owned()).collect();
+                let paths: Vec<PathBuf> =
+                    sections.by_ref().take_while(|piece| !piece.is_empty()).map(to_path).collect();
+                let messages: Vec<_> =
+                    sections.map(|piece| String::from_utf8_lossy(piece).into_owned()).collect();
                 Ok(Merge::Conflict { paths, messages: messages.join(" ") })
             }
             code => Err(failed(code, stderr)),
@@ -372,11 +400,15 @@ impl PrivateRepository {
         let scrap = self.scrap();
         self.with_index(path, &scrap)?.args(["read-tree", tree.as_str()]).run()?;
         // A fresh index knows no dates: refreshing compares contents.
-        let (refreshed, _, _) = self.with_index(path, &scrap)?.args(["update-index", "-q", "--really-refresh"]).outcome()?;
+        let (refreshed, _, _) =
+            self.with_index(path, &scrap)?.args(["update-index", "-q", "--really-refresh"]).outcome()?;
         if refreshed != 0 {
             return Ok(false);
         }
-        let (same, _, _) = self.with_index(path, &scrap)?.args(["diff-files", "--quiet", "--ignore-submodules"]).outcome()?;
+        let (same, _, _) = self
+            .with_index(path, &scrap)?
+            .args(["diff-files", "--quiet", "--ignore-submodules"])
+            .outcome()?;
         Ok(same == 0)
     }
 }

@@ -11,7 +11,9 @@ use quorate_base::GitOid;
 /// Git could not do what it was asked, or will not here.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("git is not installed; install it (Debian: apt install git; macOS: xcode-select --install), then try again")]
+    #[error(
+        "git is not installed; install it (Debian: apt install git; macOS: xcode-select --install), then try again"
+    )]
     Missing,
     #[error("git could not be started: {0}")]
     Start(io::Error),
@@ -38,7 +40,11 @@ impl Error {
     pub fn is_usage(&self) -> bool {
         matches!(
             self,
-            Self::Missing | Self::NotARepository { .. } | Self::Bare { .. } | Self::NoCommits { .. } | Self::NoSuchRevision { .. }
+            Self::Missing
+                | Self::NotARepository { .. }
+                | Self::Bare { .. }
+                | Self::NoCommits { .. }
+                | Self::NoSuchRevision { .. }
         )
     }
 }

@@ -37,7 +37,14 @@ pub fn discover(folder: &Path) -> Result<Source, Error> {
     let mut source = Source { top, git_dir, common_dir, changed: 0, submodules: Vec::new() };
     source.head_commit()?;
     let status = Git::from_folder(&source.top)
-        .args(["status", "--porcelain=v1", "-z", "--untracked-files=all", "--no-renames", "--ignore-submodules=all"])
+        .args([
+            "status",
+            "--porcelain=v1",
+            "-z",
+            "--untracked-files=all",
+            "--no-renames",
+            "--ignore-submodules=all",
+        ])
         .run()?;
     source.changed = split_nul(&status).count();
     source.submodules = source.find_submodules()?;
@@ -81,7 +88,13 @@ impl Source {
             return Err(no_such());
         }
         let wanted = format!("{rev}^{{commit}}");
-        let git = Git::in_dir(&self.git_dir).args(["rev-parse", "--verify", "--quiet", "--end-of-options", &wanted]);
+        let git = Git::in_dir(&self.git_dir).args([
+            "rev-parse",
+            "--verify",
+            "--quiet",
+            "--end-of-options",
+            &wanted,
+        ]);
         match git.outcome()? {
             (0, answer, _) => String::from_utf8_lossy(&answer).trim().parse().map_err(|_| no_such()),
             _ => Err(no_such()),

@@ -31,7 +31,10 @@ pub struct Entry {
 pub enum Tail {
     Clean,
     /// An append was cut short.
-    Torn { offset: u64, bytes: u64 },
+    Torn {
+        offset: u64,
+        bytes: u64,
+    },
 }
 
 /// The journal is not what was written.
@@ -120,19 +123,29 @@ fn whole(bytes: &[u8]) -> Option<usize> {
 
 /// Reads the frames of a journal from `offset` on, the chain value before them being `chain` and their first number
 /// `seq`. Header and frames before must have been checked.
-pub fn decode(bytes: &[u8], mut offset: usize, mut chain: Digest, mut seq: u64) -> Result<(Vec<Entry>, Tail), Damaged> {
+pub fn decode(
+    bytes: &[u8],
+    mut offset: usize,
+    mut chain: Digest,
+    mut seq: u64,
+) -> Result<(Vec<Entry>, Tail), Damaged> {
     let mut entries = Vec::new();
     while offset < bytes.len() {
         let at = offset as u64;
         let rest = &bytes[offset..];
         let Some(length) = whole(rest) else {
             if good_frame_after(rest) {
-                return Err(Damaged::Frame { offset: at, reason: "the checksum does not fit, and good records follow" });
+                return Err(Damaged::Frame {
+                    offset: at,
+                    reason: "the checksum does not fit, and good records follow",
+                });
             }
             return Ok((entries, Tail::Torn { offset: at, bytes: rest.len() as u64 }));
         };
         let body = &rest[FRAME_HEAD..length];
-        let number = |range: std::ops::Range<usize>| body[range].try_into().map(u64::from_le_bytes).unwrap_or_default();
+        let number = |range: std::ops::Range<usize>| {
+            body[range].try_into().map(u64::from_le_bytes).unwrap_or_default()
+        };
         let (found_seq, time) = (number(32..40), Timestamp(number(40..48)));
         let payload = body[BODY_HEAD..].to_vec();
         if found_seq != seq {
@@ -140,7 +153,10 @@ pub fn decode(bytes: &[u8], mut offset: usize, mut chain: Digest, mut seq: u64) 
         }
         let expected = link(&chain, seq, time, &payload);
         if body[..32] != *expected.as_bytes() {
-            return Err(Damaged::Frame { offset: at, reason: "the hash chain is broken: a record was altered" });
+            return Err(Damaged::Frame {
+                offset: at,
+                reason: "the hash chain is broken: a record was altered",
+            });
         }
         chain = expected;
         entries.push(Entry { seq, time, payload, offset: at, chain });

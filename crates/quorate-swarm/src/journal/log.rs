@@ -74,7 +74,13 @@ impl Journal {
         let header = frame::header(id);
         // Written aside and moved, so that a journal that is there has its header.
         let aside = path.with_extension("new");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&aside).map_err(at)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&aside)
+            .map_err(at)?;
         file.write_all(&header).and_then(|()| file.sync_all()).map_err(at)?;
         std::fs::hard_link(&aside, path).and_then(|()| std::fs::remove_file(&aside)).map_err(at)?;
         if let Some(folder) = path.parent() {

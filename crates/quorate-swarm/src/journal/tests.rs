@@ -33,7 +33,10 @@ fn read(bytes: &[u8]) -> Result<(Vec<Entry>, Tail), Damaged> {
 fn its_bytes_are_as_they_were() {
     let bytes = written();
     assert_eq!(bytes.len(), 32 + 3 * 56 + 12);
-    assert_eq!(Digest::of(&bytes).to_string(), "49ca1f106116d0c582cbfb65541302ff44f4f37b48f1823279a572591431ef50");
+    assert_eq!(
+        Digest::of(&bytes).to_string(),
+        "49ca1f106116d0c582cbfb65541302ff44f4f37b48f1823279a572591431ef50"
+    );
 }
 
 #[test]
@@ -42,7 +45,10 @@ fn what_was_appended_is_read_back_in_order() {
     assert_eq!(tail, Tail::Clean);
     let payloads: Vec<&[u8]> = entries.iter().map(|entry| entry.payload.as_slice()).collect();
     assert_eq!(payloads, PAYLOADS);
-    assert_eq!(entries.iter().map(|entry| (entry.seq, entry.time.0)).collect::<Vec<_>>(), [(0, 1000), (1, 1000), (2, 2000)]);
+    assert_eq!(
+        entries.iter().map(|entry| (entry.seq, entry.time.0)).collect::<Vec<_>>(),
+        [(0, 1000), (1, 1000), (2, 2000)]
+    );
 }
 
 #[test]
@@ -50,7 +56,12 @@ fn a_file_cut_anywhere_keeps_every_whole_record_and_goes_on() {
     let bytes = written();
     let ends: Vec<usize> = {
         let (entries, _) = read(&bytes).unwrap();
-        entries.iter().skip(1).map(|entry| usize::try_from(entry.offset).unwrap()).chain([bytes.len()]).collect()
+        entries
+            .iter()
+            .skip(1)
+            .map(|entry| usize::try_from(entry.offset).unwrap())
+            .chain([bytes.len()])
+            .collect()
     };
     for length in HEADER_LEN..bytes.len() {
         let (_folder, path) = file();
@@ -79,7 +90,9 @@ fn a_flipped_bit_is_refused_or_in_the_last_record_cut() {
             let mut bent = bytes.clone();
             bent[at] ^= 1 << bit;
             match read(&bent) {
-                Err(Damaged::Frame { offset, .. }) => assert!(usize::try_from(offset).unwrap() <= at && at < last),
+                Err(Damaged::Frame { offset, .. }) => {
+                    assert!(usize::try_from(offset).unwrap() <= at && at < last)
+                }
                 Err(_) => assert!(at < HEADER_LEN),
                 Ok((entries, tail)) => {
                     assert!(at >= last, "byte {at} bit {bit} passed unseen");

@@ -25,13 +25,20 @@ const SECRET_LEN_MIN: usize = 6;
 
 impl Job {
     /// Runs an agent to its end in a fresh worktree.
-    pub(super) fn launch(&self, task: &TaskId, agent: &AgentId, attempt: u32, base: &GitOid) -> Result<Vec<Record>, Error> {
+    pub(super) fn launch(
+        &self,
+        task: &TaskId,
+        agent: &AgentId,
+        attempt: u32,
+        base: &GitOid,
+    ) -> Result<Vec<Record>, Error> {
         let (task_spec, spec) = self.specs(task)?;
         let worktree = self.shared.run.worktree(agent, task, attempt);
         self.shared.repository.remove_worktree(&worktree)?;
         self.shared.repository.add_worktree(&worktree, base)?;
         let output = self.shared.run.output();
-        fs::create_dir_all(&output).map_err(|source| Error::Io { what: format!("cannot create {}", output.display()), source })?;
+        fs::create_dir_all(&output)
+            .map_err(|source| Error::Io { what: format!("cannot create {}", output.display()), source })?;
         let (env, secrets) = self.environment(spec, task_spec, agent, attempt);
         let value = |name: &str| match name {
             "objective" => Some(task_spec.objective.clone()),
@@ -79,7 +86,13 @@ impl Job {
             Ok(running) => {
                 let pid = running.pid();
                 self.leash.hold(running.cancel_handle());
-                self.tell(Record::AgentStarted { agent: agent.clone(), task: task.clone(), attempt, base: base.clone(), pid });
+                self.tell(Record::AgentStarted {
+                    agent: agent.clone(),
+                    task: task.clone(),
+                    attempt,
+                    base: base.clone(),
+                    pid,
+                });
                 running.wait().map_err(|error| error.to_string())
             }
             Err(error) => Err(error.to_string()),
@@ -105,7 +118,13 @@ impl Job {
     }
 
     /// Reads what an agent left in its worktree as a change.
-    pub(super) fn harvest(&self, task: &TaskId, agent: &AgentId, attempt: u32, base: &GitOid) -> Result<Vec<Record>, Error> {
+    pub(super) fn harvest(
+        &self,
+        task: &TaskId,
+        agent: &AgentId,
+        attempt: u32,
+        base: &GitOid,
+    ) -> Result<Vec<Record>, Error> {
         let (spec, _) = self.specs(task)?;
         let repository = &self.shared.repository;
         let worktree = self.shared.run.worktree(agent, task, attempt);
@@ -131,8 +150,13 @@ impl Job {
             self.state.started.run
         );
         let identity = Identity { name: agent.to_string(), email: format!("{agent}@quorate.invalid") };
-        let commit =
-            repository.commit_tree(&tree, std::slice::from_ref(base), &message, &identity, self.state.started_at)?;
+        let commit = repository.commit_tree(
+            &tree,
+            std::slice::from_ref(base),
+            &message,
+            &identity,
+            self.state.started_at,
+        )?;
         let change = ChangeId::new(task.as_str()).map_err(|error| Error::Invariant(error.to_string()))?;
         Ok(vec![Record::ChangeProposed(ChangeProposed {
             change,

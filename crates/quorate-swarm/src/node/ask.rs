@@ -23,7 +23,12 @@ const ANSWER_MAX: u64 = 16 << 20;
 
 impl Job {
     /// Gets one answer from one validator, or the reason why there is none.
-    pub(super) fn ask(&self, id: &BallotId, validator: &ValidatorId, step: Step) -> Result<Vec<Record>, Error> {
+    pub(super) fn ask(
+        &self,
+        id: &BallotId,
+        validator: &ValidatorId,
+        step: Step,
+    ) -> Result<Vec<Record>, Error> {
         let ballot = self.ballot(id)?;
         let request = self.request(id, ballot, validator, step)?;
         let mut reason = String::new();
@@ -108,7 +113,10 @@ impl Job {
             Outcome::Exited { code: 0 } => read_answer(&command.stdout),
             other => {
                 let words = super::agent::last_words(&[&command.stderr], &[]);
-                Err(format!("its process ended with {other:?}{}{words}", if words.is_empty() { "" } else { ": " }))
+                Err(format!(
+                    "its process ended with {other:?}{}{words}",
+                    if words.is_empty() { "" } else { ": " }
+                ))
             }
         };
         let record = answer.and_then(|answer| self.accept(id, ballot, validator, step, answer));
@@ -128,7 +136,9 @@ impl Job {
         answer: Answer,
     ) -> Result<Record, String> {
         let key = self.public_key(validator).map_err(|error| error.to_string())?;
-        let about = |b: &BallotId, tree: &quorate_base::GitOid, who: &ValidatorId| *b == *id && *tree == ballot.tree && *who == *validator;
+        let about = |b: &BallotId, tree: &quorate_base::GitOid, who: &ValidatorId| {
+            *b == *id && *tree == ballot.tree && *who == *validator
+        };
         match (step, answer) {
             (Step::Examine, Answer::Report(report)) => {
                 let open = Report::open(&report, &key).map_err(|error| error.to_string())?;
@@ -142,7 +152,9 @@ impl Job {
                 if !about(&open.ballot, &open.tree, &open.validator) || open.commit != ballot.commit {
                     return Err("its vote is about something else".into());
                 }
-                if let Some(missing) = open.evidence.iter().find(|digest| !self.shared.store.path(digest).exists()) {
+                if let Some(missing) =
+                    open.evidence.iter().find(|digest| !self.shared.store.path(digest).exists())
+                {
                     return Err(format!("its vote rests on evidence {missing} that is not in the store"));
                 }
                 Ok(Record::VoteCast { ballot: id.clone(), validator: validator.clone(), vote })
@@ -157,10 +169,17 @@ impl Job {
         }
     }
 
-    fn request(&self, id: &BallotId, ballot: &BallotState, validator: &ValidatorId, step: Step) -> Result<Vec<u8>, Error> {
+    fn request(
+        &self,
+        id: &BallotId,
+        ballot: &BallotState,
+        validator: &ValidatorId,
+        step: Step,
+    ) -> Result<Vec<u8>, Error> {
         let spec = &self.state.started.spec;
-        let statement = (step == Step::Countersign)
-            .then(|| String::from_utf8_lossy(&panel::statement(&self.state, id, ballot).to_bytes()).into_owned());
+        let statement = (step == Step::Countersign).then(|| {
+            String::from_utf8_lossy(&panel::statement(&self.state, id, ballot).to_bytes()).into_owned()
+        });
         let request = Request {
             step,
             run: self.state.started.run.clone(),
@@ -190,14 +209,17 @@ impl Job {
             return Err(Error::Invariant(format!("ballot {id} is not decided")));
         };
         let statement = panel::statement(&self.state, id, ballot);
-        let envelope = Envelope::of_statement(&statement.to_bytes(), ballot.signatures.values().cloned().collect());
+        let envelope =
+            Envelope::of_statement(&statement.to_bytes(), ballot.signatures.values().cloned().collect());
         let bytes = envelope.to_bytes();
         let trusted = self.shared.workspace.public_keys(self.state.panel())?;
         let verification = quorate_evidence::certificate::verify(&bytes, Some(&trusted));
         // Where nobody countersigns there is a verdict, INCONCLUSIVE, but nothing anybody vouches for.
         if !verification.valid && !ballot.signatures.is_empty() {
             let reasons = verification.reasons.join("; ");
-            return Err(Error::Invariant(format!("the certificate of ballot {id} does not verify: {reasons}")));
+            return Err(Error::Invariant(format!(
+                "the certificate of ballot {id} does not verify: {reasons}"
+            )));
         }
         let certificate = self.shared.store.put(&bytes)?;
         let folder = self.shared.run.certificates();
@@ -206,7 +228,12 @@ impl Job {
         fs::create_dir_all(&folder).map_err(io)?;
         let aside = folder.join(format!(".{id}.json"));
         fs::write(&aside, &bytes).and_then(|()| fs::rename(&aside, &path)).map_err(io)?;
-        Ok(vec![Record::Certified { ballot: id.clone(), change: ballot.change.clone(), verdict, certificate }])
+        Ok(vec![Record::Certified {
+            ballot: id.clone(),
+            change: ballot.change.clone(),
+            verdict,
+            certificate,
+        }])
     }
 
     fn ballot(&self, id: &BallotId) -> Result<&BallotState, Error> {

@@ -28,14 +28,22 @@ impl Job {
             Merge::Clean { tree } if tree != onto_tree => {
                 let message = repository.message_of(&proposed.commit)?;
                 let author = proposed.agent.as_ref().map_or("quorate", |agent| agent.as_str());
-                let identity = Identity { name: author.to_owned(), email: format!("{author}@quorate.invalid") };
+                let identity =
+                    Identity { name: author.to_owned(), email: format!("{author}@quorate.invalid") };
                 let parents = std::slice::from_ref(onto);
-                let commit = repository.commit_tree(&tree, parents, &message, &identity, self.state.started_at)?;
-                return Ok(vec![Record::CandidatePrepared { change: id.clone(), onto: onto.clone(), commit, tree }]);
+                let commit =
+                    repository.commit_tree(&tree, parents, &message, &identity, self.state.started_at)?;
+                return Ok(vec![Record::CandidatePrepared {
+                    change: id.clone(),
+                    onto: onto.clone(),
+                    commit,
+                    tree,
+                }]);
             }
             Merge::Clean { .. } => format!("everything it changes is in {} already", onto.short()),
             Merge::Conflict { paths, .. } => {
-                let paths: Vec<_> = paths.iter().take(8).map(|path| path.to_string_lossy().into_owned()).collect();
+                let paths: Vec<_> =
+                    paths.iter().take(8).map(|path| path.to_string_lossy().into_owned()).collect();
                 format!("conflicts with what has landed ({}) in {}", onto.short(), paths.join(", "))
             }
         };
@@ -44,8 +52,22 @@ impl Job {
         Ok(vec![Record::ConflictFound { change: id.clone(), onto: onto.clone(), reason, evidence }])
     }
 
-    fn merge_evidence(&self, change: &ChangeState, onto: &GitOid, onto_tree: &GitOid, reason: &str) -> Evidence {
-        let command = ["git", "merge-tree", "--write-tree", "--merge-base", change.proposed.base.as_str(), onto.as_str(), change.proposed.commit.as_str()];
+    fn merge_evidence(
+        &self,
+        change: &ChangeState,
+        onto: &GitOid,
+        onto_tree: &GitOid,
+        reason: &str,
+    ) -> Evidence {
+        let command = [
+            "git",
+            "merge-tree",
+            "--write-tree",
+            "--merge-base",
+            change.proposed.base.as_str(),
+            onto.as_str(),
+            change.proposed.commit.as_str(),
+        ];
         Evidence {
             version: quorate_evidence::record::VERSION,
             check: "merge".into(),
@@ -71,15 +93,26 @@ impl Job {
     }
 
     /// Moves the result branch by compare-and-swap. Done twice it is done once.
-    pub(super) fn land(&self, id: &ChangeId, from: Option<&GitOid>, to: &GitOid) -> Result<Vec<Record>, Error> {
+    pub(super) fn land(
+        &self,
+        id: &ChangeId,
+        from: Option<&GitOid>,
+        to: &GitOid,
+    ) -> Result<Vec<Record>, Error> {
         let change = self.change(id)?;
         let ballot = change.ballots.last().and_then(|ballot| self.state.ballots.get(ballot));
-        let certificate = ballot.filter(|ballot| ballot.passed()).and_then(|ballot| ballot.certificate).map(|(_, digest)| digest);
+        let certificate = ballot
+            .filter(|ballot| ballot.passed())
+            .and_then(|ballot| ballot.certificate)
+            .map(|(_, digest)| digest);
         let (Some(candidate), Some(certificate)) = (&change.candidate, certificate) else {
             return Err(Error::Invariant(format!("change {id} is to land without a certificate")));
         };
         if candidate.commit != *to {
-            return Err(Error::Invariant(format!("change {id} is to land as {to}, but its certificate is for {}", candidate.commit)));
+            return Err(Error::Invariant(format!(
+                "change {id} is to land as {to}, but its certificate is for {}",
+                candidate.commit
+            )));
         }
         let branch = &self.state.started.branch;
         let landed = crate::git::land(&self.shared.target, &self.shared.repository, branch, from, to);

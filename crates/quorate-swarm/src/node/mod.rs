@@ -55,7 +55,9 @@ pub enum Error {
     Invariant(String),
     #[error("run {0} has finished; there is nothing to resume")]
     Finished(quorate_base::RunId),
-    #[error("the branch `{branch}` exists already; name another with `branch` under [repository], or delete it")]
+    #[error(
+        "the branch `{branch}` exists already; name another with `branch` under [repository], or delete it"
+    )]
     BranchExists { branch: String },
     #[error("`{0}` is not a branch name git accepts")]
     BranchName(String),
@@ -126,7 +128,9 @@ impl From<&Work> for Key {
         match work {
             Work::Land { change, .. } => Self::Land(change.clone()),
             Work::Certify { ballot } => Self::Certify(ballot.clone()),
-            Work::Ask { ballot, validator, step, round } => Self::Ask(ballot.clone(), validator.clone(), *step, *round),
+            Work::Ask { ballot, validator, step, round } => {
+                Self::Ask(ballot.clone(), validator.clone(), *step, *round)
+            }
             Work::Prepare { change, .. } => Self::Prepare(change.clone()),
             Work::Harvest { task, .. } | Work::Launch { task, .. } => Self::Task(task.clone()),
         }
@@ -324,15 +328,19 @@ impl Node {
     /// Removes a worktree nobody needs any more; what fails here is swept at the end of the run.
     fn clean_after(&self, record: &Record) {
         let (agent, task, attempt) = match record {
-            Record::AgentEnded(ended) if !ended.outcome.succeeded() => (&ended.agent, &ended.task, ended.attempt),
+            Record::AgentEnded(ended) if !ended.outcome.succeeded() => {
+                (&ended.agent, &ended.task, ended.attempt)
+            }
             Record::ChangeProposed(proposed) => match (&proposed.agent, &proposed.task) {
                 (Some(agent), Some(task)) => (agent, task, self.last_attempt(task)),
                 _ => return,
             },
-            Record::TaskClosed { task, .. } => match self.state.launches.iter().rev().find(|l| l.task == *task) {
-                Some(launch) => (&launch.agent, &launch.task, launch.attempt),
-                None => return,
-            },
+            Record::TaskClosed { task, .. } => {
+                match self.state.launches.iter().rev().find(|l| l.task == *task) {
+                    Some(launch) => (&launch.agent, &launch.task, launch.attempt),
+                    None => return,
+                }
+            }
             _ => return,
         };
         let path = self.shared.run.worktree(agent, task, attempt);
@@ -340,7 +348,12 @@ impl Node {
     }
 
     fn last_attempt(&self, task: &TaskId) -> u32 {
-        self.state.launches.iter().rev().find(|launch| launch.task == *task).map_or(1, |launch| launch.attempt)
+        self.state
+            .launches
+            .iter()
+            .rev()
+            .find(|launch| launch.task == *task)
+            .map_or(1, |launch| launch.attempt)
     }
 
     /// Removes what a finished run no longer needs; its journal, evidence, certificates and commits stay.
@@ -354,7 +367,9 @@ impl Node {
         let mut view = State { launches: Vec::new(), ballots: BTreeMap::new(), ..self.state.clone() };
         let ballot = match work {
             Work::Ask { ballot, .. } | Work::Certify { ballot } => Some(ballot),
-            Work::Land { change, .. } => self.state.changes.get(change).and_then(|change| change.ballots.last()),
+            Work::Land { change, .. } => {
+                self.state.changes.get(change).and_then(|change| change.ballots.last())
+            }
             _ => None,
         };
         if let Some((id, ballot)) = ballot.and_then(|id| Some((id, self.state.ballots.get(id)?))) {

@@ -48,7 +48,9 @@ pub enum Where {
 pub enum Proposal {
     Commit(GitOid),
     /// The user's worktree as it is, against its current commit.
-    Worktree { head: GitOid },
+    Worktree {
+        head: GitOid,
+    },
 }
 
 /// What a resumed node found.
@@ -64,7 +66,11 @@ impl Node {
     pub fn start(workspace: &Workspace, start: Start, surroundings: Surroundings) -> Result<Self, Error> {
         let certify = matches!(start.place, Where::Certify { .. });
         // Certifying writes nothing another run could trip over.
-        let lock = if certify { None } else { Some(workspace.lock(&format!("run {} (process {})", start.run, std::process::id()))?) };
+        let lock = if certify {
+            None
+        } else {
+            Some(workspace.lock(&format!("run {} (process {})", start.run, std::process::id()))?)
+        };
         let run = workspace.run_dir(&start.run);
         if lock.is_some() {
             remove_stillborn(workspace)?;
@@ -89,7 +95,8 @@ impl Node {
         let keys = workspace.public_keys(&start.spec.gate.validators)?;
         let electorate =
             keys.iter().map(|(v, key)| Elector { validator: v.clone(), public_key: key.to_hex() }).collect();
-        let kind = if matches!(start.place, Where::Certify { .. }) { RunKind::Certify } else { RunKind::Swarm };
+        let kind =
+            if matches!(start.place, Where::Certify { .. }) { RunKind::Certify } else { RunKind::Swarm };
         let mut first = Vec::new();
         let (target, repository, base) = match start.place {
             Where::Repository { source, base } => {
@@ -108,7 +115,13 @@ impl Node {
                     Proposal::Commit(commit) => commit,
                     Proposal::Worktree { head } => {
                         let tree = repository.worktree_tree(&source)?;
-                        repository.commit_tree(&tree, &[head], "Worktree\n", &git::Identity::quorate(), now)?
+                        repository.commit_tree(
+                            &tree,
+                            &[head],
+                            "Worktree\n",
+                            &git::Identity::quorate(),
+                            now,
+                        )?
                     }
                 };
                 let merge_base = repository.merge_base(&base, &commit)?;
@@ -146,14 +159,28 @@ impl Node {
         let stamped = Stamped { seq, time: now, record: started };
         let state = State::begin(&stamped)?;
         (surroundings.observer)(&stamped, &state);
-        let mut node = Self::assemble(workspace, run, state, journal, repository, target, start.swarm_dir, surroundings, lock);
+        let mut node = Self::assemble(
+            workspace,
+            run,
+            state,
+            journal,
+            repository,
+            target,
+            start.swarm_dir,
+            surroundings,
+            lock,
+        );
         node.commit(first)?;
         Ok(node)
     }
 
     /// Takes up a run whose node ended before the run did. Processes it left are ended, half-made work is removed,
     /// and launches that were under way are written down as lost.
-    pub fn resume(workspace: &Workspace, run: &RunId, surroundings: Surroundings) -> Result<(Self, Resumption), Error> {
+    pub fn resume(
+        workspace: &Workspace,
+        run: &RunId,
+        surroundings: Surroundings,
+    ) -> Result<(Self, Resumption), Error> {
         let dir = workspace.run_dir(run);
         let lock = workspace.lock(&format!("run {run} (process {})", std::process::id()))?;
         let (journal, entries, torn) = Journal::open(&dir.journal())?;
@@ -167,7 +194,17 @@ impl Node {
         let target = read_path(&dir, "target")?;
         let swarm_dir = read_path(&dir, "swarm-dir")?;
         let lock = (state.started.kind == RunKind::Swarm).then_some(lock);
-        let mut node = Self::assemble(workspace, &dir, state, journal, repository, target, swarm_dir, surroundings, lock);
+        let mut node = Self::assemble(
+            workspace,
+            &dir,
+            state,
+            journal,
+            repository,
+            target,
+            swarm_dir,
+            surroundings,
+            lock,
+        );
         let keep: BTreeSet<PathBuf> = node
             .state
             .tasks
@@ -184,13 +221,21 @@ impl Node {
             torn_bytes: torn.map_or(0, |torn| torn.bytes),
             launches_lost: lost.len(),
         };
-        let mut records = vec![Record::Resumed { orphans: resumption.orphans, torn_bytes: resumption.torn_bytes }];
-        records.extend(lost.into_iter().map(|(agent, task, attempt)| Record::AgentLost { agent, task, attempt }));
+        let mut records =
+            vec![Record::Resumed { orphans: resumption.orphans, torn_bytes: resumption.torn_bytes }];
+        records.extend(lost.into_iter().map(|(agent, task, attempt)| Record::AgentLost {
+            agent,
+            task,
+            attempt,
+        }));
         node.commit(records)?;
         Ok((node, resumption))
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of a node, put together in one place for its two beginnings")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the parts of a node, put together in one place for its two beginnings"
+    )]
     fn assemble(
         workspace: &Workspace,
         run: &RunDir,
@@ -212,7 +257,14 @@ impl Node {
             containment: Containment::probe(),
             validator: surroundings.validator.clone(),
         };
-        Self { state, journal, shared: Arc::new(shared), surroundings, fault: Fault::from_environment(), _lock: lock }
+        Self {
+            state,
+            journal,
+            shared: Arc::new(shared),
+            surroundings,
+            fault: Fault::from_environment(),
+            _lock: lock,
+        }
     }
 }
 
@@ -238,9 +290,11 @@ fn propose(
 ) -> Result<Vec<Record>, Error> {
     let tree = repository.tree_of(commit)?;
     let base_tree = repository.tree_of(merge_base)?;
-    let change = ChangeId::new(format!("change-{}", commit.short())).map_err(|error| Error::Invariant(error.to_string()))?;
+    let change = ChangeId::new(format!("change-{}", commit.short()))
+        .map_err(|error| Error::Invariant(error.to_string()))?;
     let paths = repository.changed_paths(&base_tree, &tree)?.len();
-    let subject = repository.message_of(commit)?.lines().next().unwrap_or_default().chars().take(100).collect();
+    let subject =
+        repository.message_of(commit)?.lines().next().unwrap_or_default().chars().take(100).collect();
     let mut records = vec![Record::ChangeProposed(ChangeProposed {
         change: change.clone(),
         task: None,
@@ -256,7 +310,15 @@ fn propose(
     {
         let paths: Vec<_> = paths.iter().take(8).map(|path| path.to_string_lossy().into_owned()).collect();
         let reason = format!("conflicts with the base {} in {}", base.short(), paths.join(", "));
-        let command = ["git", "merge-tree", "--write-tree", "--merge-base", merge_base.as_str(), base.as_str(), commit.as_str()];
+        let command = [
+            "git",
+            "merge-tree",
+            "--write-tree",
+            "--merge-base",
+            merge_base.as_str(),
+            base.as_str(),
+            commit.as_str(),
+        ];
         let evidence = Evidence {
             version: quorate_evidence::record::VERSION,
             check: "merge".into(),
@@ -292,7 +354,12 @@ fn remove_stillborn(workspace: &Workspace) -> Result<(), Error> {
     for entry in fs::read_dir(&runs).map_err(io)? {
         let path = entry.map_err(io)?.path();
         // A certification in progress holds no lock; its folder is young.
-        let young = path.metadata().and_then(|m| m.modified()).ok().and_then(|at| at.elapsed().ok()).is_none_or(|age| age.as_secs() < 600);
+        let young = path
+            .metadata()
+            .and_then(|m| m.modified())
+            .ok()
+            .and_then(|at| at.elapsed().ok())
+            .is_none_or(|age| age.as_secs() < 600);
         if !path.join("journal").exists() && !young {
             fs::remove_dir_all(&path).map_err(io)?;
         }
@@ -315,6 +382,7 @@ fn keep_path(run: &RunDir, name: &str, path: &Path) -> Result<(), Error> {
 fn read_path(run: &RunDir, name: &str) -> Result<PathBuf, Error> {
     use std::os::unix::ffi::OsStringExt;
     let file = run.path.join(name);
-    let bytes = fs::read(&file).map_err(|source| Error::Io { what: format!("cannot read {}", file.display()), source })?;
+    let bytes = fs::read(&file)
+        .map_err(|source| Error::Io { what: format!("cannot read {}", file.display()), source })?;
     Ok(std::ffi::OsString::from_vec(bytes).into())
 }

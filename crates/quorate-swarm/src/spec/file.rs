@@ -22,7 +22,8 @@ pub const INSTANCES_MAX: u32 = 1_000;
 pub const VALIDATORS_MAX: usize = 150;
 
 /// Placeholders that arguments may hold.
-pub const PLACEHOLDERS: [&str; 7] = ["objective", "task", "agent", "role", "attempt", "worktree", "swarm-dir"];
+pub const PLACEHOLDERS: [&str; 7] =
+    ["objective", "task", "agent", "role", "attempt", "worktree", "swarm-dir"];
 
 /// The checks and validators of a run when a file names none.
 pub const PANEL_DEFAULT: [&str; 5] = ["tests", "integration", "security", "architecture", "performance"];
@@ -150,10 +151,18 @@ pub fn parse(origin: &str, text: &str, detected: &BTreeMap<String, CheckEntry>) 
     let objective = match &raw.objective {
         Some(objective) if !objective.get_ref().trim().is_empty() => objective.get_ref().clone(),
         Some(objective) => {
-            return Err(at.invalid(objective.span(), "the objective is empty".into(), "say in a sentence what the swarm is for"));
+            return Err(at.invalid(
+                objective.span(),
+                "the objective is empty".into(),
+                "say in a sentence what the swarm is for",
+            ));
         }
         None => {
-            return Err(at.invalid(0..0, "there is no `objective`".into(), "add `objective = \"…\"` at the top"));
+            return Err(at.invalid(
+                0..0,
+                "there is no `objective`".into(),
+                "add `objective = \"…\"` at the top",
+            ));
         }
     };
     let tasks = at.tasks(&raw.tasks, &agents, &objective)?;
@@ -164,7 +173,11 @@ pub fn parse(origin: &str, text: &str, detected: &BTreeMap<String, CheckEntry>) 
     if let Some(branch) = &raw.repository.branch
         && (branch.get_ref().is_empty() || branch.get_ref().starts_with('-'))
     {
-        return Err(at.invalid(branch.span(), "this is no branch name".into(), "give a name such as `quorate/tidy`"));
+        return Err(at.invalid(
+            branch.span(),
+            "this is no branch name".into(),
+            "give a name such as `quorate/tidy`",
+        ));
     }
     let spec = RunSpec {
         objective,
@@ -222,7 +235,10 @@ fn deserialize(origin: &str, text: &str) -> Result<RawFile, Error> {
     if text.len() > FILE_BYTES_MAX {
         return Err(Error::TooLarge { origin: origin.to_owned(), bytes: text.len() });
     }
-    toml::from_str(text).map_err(|error| Error::Toml { origin: origin.to_owned(), message: error.to_string().trim_end().to_owned() })
+    toml::from_str(text).map_err(|error| Error::Toml {
+        origin: origin.to_owned(),
+        message: error.to_string().trim_end().to_owned(),
+    })
 }
 
 /// Where messages point.
@@ -249,8 +265,9 @@ impl Place<'_> {
     }
 
     fn validator(&self, name: &Spanned<String>) -> Result<ValidatorId, Error> {
-        ValidatorId::new(name.get_ref().as_str())
-            .map_err(|error| self.invalid(name.span(), error.to_string(), "for example `tests` or `security`"))
+        ValidatorId::new(name.get_ref().as_str()).map_err(|error| {
+            self.invalid(name.span(), error.to_string(), "for example `tests` or `security`")
+        })
     }
 
     fn gate(&self, raw: &RawGate) -> Result<GateSpec, Error> {
@@ -258,10 +275,15 @@ impl Place<'_> {
         let mut span = 0..0;
         if let Some(names) = &raw.validators {
             span = names.span();
-            gate.validators = names.get_ref().iter().map(|name| self.validator(name)).collect::<Result<_, _>>()?;
+            gate.validators =
+                names.get_ref().iter().map(|name| self.validator(name)).collect::<Result<_, _>>()?;
             let distinct: BTreeSet<_> = gate.validators.iter().collect();
             if distinct.len() != gate.validators.len() {
-                return Err(self.invalid(span, "a validator is named twice".into(), "each validator has one vote: name it once"));
+                return Err(self.invalid(
+                    span,
+                    "a validator is named twice".into(),
+                    "each validator has one vote: name it once",
+                ));
             }
             if gate.validators.is_empty() || gate.validators.len() > VALIDATORS_MAX {
                 let message = format!("the panel has {} validators", gate.validators.len());
@@ -280,7 +302,8 @@ impl Place<'_> {
         gate.agree = match quorum {
             Ok(quorum) => quorum.agree(),
             Err(error) => {
-                let hint = "leave `agree` out for ⌈(n+faults+1)/2⌉; n validators tolerate at most ⌊(n-1)/3⌋ faults";
+                let hint =
+                    "leave `agree` out for ⌈(n+faults+1)/2⌉; n validators tolerate at most ⌊(n-1)/3⌋ faults";
                 return Err(self.invalid(span, error.to_string(), hint));
             }
         };
@@ -306,7 +329,11 @@ impl Place<'_> {
             if !gate.validators.contains(&validator) {
                 let panel: Vec<_> = gate.validators.iter().map(ValidatorId::as_str).collect();
                 let hint = format!("the panel is {}", panel.join(", "));
-                return Err(self.invalid(check.validator.span(), format!("`{validator}` is not on the panel"), &hint));
+                return Err(self.invalid(
+                    check.validator.span(),
+                    format!("`{validator}` is not on the panel"),
+                    &hint,
+                ));
             }
             let spec = self.check(name, check)?;
             // A check's name becomes part of file names and reports: the same alphabet as ids.
@@ -317,7 +344,11 @@ impl Place<'_> {
             checks.insert(name.get_ref().clone(), CheckEntry { validator, spec });
         }
         if checks.is_empty() {
-            return Err(self.invalid(0..0, "there is no check, so nothing could be refused".into(), "name at least one under [checks.NAME]"));
+            return Err(self.invalid(
+                0..0,
+                "there is no check, so nothing could be refused".into(),
+                "name at least one under [checks.NAME]",
+            ));
         }
         Ok(checks)
     }
@@ -337,7 +368,11 @@ impl Place<'_> {
                 let known = quorate_pipeline::builtin::NAMES;
                 if !known.contains(&builtin.get_ref().as_str()) {
                     let message = format!("there is no built-in check `{}`", builtin.get_ref());
-                    return Err(self.invalid(builtin.span(), message, &format!("built in are {}", known.join(", "))));
+                    return Err(self.invalid(
+                        builtin.span(),
+                        message,
+                        &format!("built in are {}", known.join(", ")),
+                    ));
                 }
                 Ok(CheckSpec::Builtin { name: builtin.get_ref().clone() })
             }
@@ -349,7 +384,10 @@ impl Place<'_> {
         }
     }
 
-    fn agents(&self, raw: &BTreeMap<Spanned<String>, RawAgent>) -> Result<BTreeMap<String, AgentSpec>, Error> {
+    fn agents(
+        &self,
+        raw: &BTreeMap<Spanned<String>, RawAgent>,
+    ) -> Result<BTreeMap<String, AgentSpec>, Error> {
         raw.iter().map(|(name, agent)| Ok((name.get_ref().clone(), self.agent(name, agent)?))).collect()
     }
 
@@ -357,7 +395,11 @@ impl Place<'_> {
         // Instances append a number, so a name leaves room for it.
         if quorate_base::AgentId::new(format!("{}-1000", name.get_ref())).is_err() {
             let hint = "use up to 59 of a-z, 0-9, `-`, `_`, `.`, starting with a letter or digit";
-            return Err(self.invalid(name.span(), format!("`{}` is not a usable agent name", name.get_ref()), hint));
+            return Err(self.invalid(
+                name.span(),
+                format!("`{}` is not a usable agent name", name.get_ref()),
+                hint,
+            ));
         }
         let preset = match &raw.preset {
             None => None,
@@ -370,13 +412,21 @@ impl Place<'_> {
         let base = preset.map(presets::Preset::spec);
         let program = match (&raw.program, &base) {
             (Some(program), _) if program.get_ref().is_empty() || program.get_ref().contains('\0') => {
-                return Err(self.invalid(program.span(), "the program has no name".into(), "name a program in PATH or a path"));
+                return Err(self.invalid(
+                    program.span(),
+                    "the program has no name".into(),
+                    "name a program in PATH or a path",
+                ));
             }
             (Some(program), _) => program.get_ref().clone(),
             (None, Some(base)) => base.program.clone(),
             (None, None) => {
                 let message = format!("agent `{}` has no `program`", name.get_ref());
-                return Err(self.invalid(name.span(), message, "add `program = \"…\"`, or `preset = \"claude\"`"));
+                return Err(self.invalid(
+                    name.span(),
+                    message,
+                    "add `program = \"…\"`, or `preset = \"claude\"`",
+                ));
             }
         };
         let args = match (&raw.args, &base) {
@@ -389,8 +439,14 @@ impl Place<'_> {
             role: raw.role.unwrap_or(Role::Coder),
             program,
             args,
-            env: raw.env.clone().unwrap_or_else(|| base.as_ref().map_or_else(default_env, |base| base.env.clone())),
-            secrets: raw.secrets.clone().unwrap_or_else(|| base.as_ref().map_or_else(Vec::new, |base| base.secrets.clone())),
+            env: raw
+                .env
+                .clone()
+                .unwrap_or_else(|| base.as_ref().map_or_else(default_env, |base| base.env.clone())),
+            secrets: raw
+                .secrets
+                .clone()
+                .unwrap_or_else(|| base.as_ref().map_or_else(Vec::new, |base| base.secrets.clone())),
             count: raw.count.as_ref().map_or(Ok(1), |count| self.positive(count, "count", INSTANCES_MAX))?,
             attempts: raw.attempts.as_ref().map_or(Ok(1), |count| self.positive(count, "attempts", 100))?,
             limits: AgentLimits {
@@ -410,7 +466,11 @@ impl Place<'_> {
         for name in placeholders(text) {
             if !PLACEHOLDERS.contains(&name) {
                 let message = format!("there is no placeholder `{{{name}}}`");
-                return Err(self.invalid(arg.span(), message, &format!("placeholders are {}", PLACEHOLDERS.join(", "))));
+                return Err(self.invalid(
+                    arg.span(),
+                    message,
+                    &format!("placeholders are {}", PLACEHOLDERS.join(", ")),
+                ));
             }
         }
         Ok(text.clone())
@@ -436,22 +496,35 @@ impl Place<'_> {
         let ids: BTreeSet<&str> = raw.iter().map(|task| task.id.get_ref().as_str()).collect();
         let mut seen = BTreeSet::new();
         for task in raw {
-            let id = TaskId::new(task.id.get_ref().as_str())
-                .map_err(|error| self.invalid(task.id.span(), error.to_string(), "for example `add-tests`"))?;
+            let id = TaskId::new(task.id.get_ref().as_str()).map_err(|error| {
+                self.invalid(task.id.span(), error.to_string(), "for example `add-tests`")
+            })?;
             if !seen.insert(id.clone()) {
-                return Err(self.invalid(task.id.span(), format!("task `{id}` is there twice"), "give each task its own id"));
+                return Err(self.invalid(
+                    task.id.span(),
+                    format!("task `{id}` is there twice"),
+                    "give each task its own id",
+                ));
             }
             if !agents.contains_key(task.agent.get_ref()) {
                 let known: Vec<_> = agents.keys().map(String::as_str).collect();
                 let message = format!("there is no agent `{}`", task.agent.get_ref());
-                return Err(self.invalid(task.agent.span(), message, &format!("agents are {}", known.join(", "))));
+                return Err(self.invalid(
+                    task.agent.span(),
+                    message,
+                    &format!("agents are {}", known.join(", ")),
+                ));
             }
             let mut after = Vec::new();
             for wanted in &task.after {
                 if !ids.contains(wanted.get_ref().as_str()) {
                     let known: Vec<_> = ids.iter().copied().take(20).collect();
                     let message = format!("there is no task `{}`", wanted.get_ref());
-                    return Err(self.invalid(wanted.span(), message, &format!("tasks are {}", known.join(", "))));
+                    return Err(self.invalid(
+                        wanted.span(),
+                        message,
+                        &format!("tasks are {}", known.join(", ")),
+                    ));
                 }
                 let wanted = TaskId::new(wanted.get_ref().as_str())
                     .map_err(|error| self.invalid(wanted.span(), error.to_string(), "name a task's id"))?;
@@ -461,7 +534,10 @@ impl Place<'_> {
             tasks.push(TaskSpec { id, agent: task.agent.get_ref().clone(), objective, after });
         }
         if let Some(cycle) = first_on_a_cycle(&tasks) {
-            let span = raw.iter().find(|task| task.id.get_ref() == cycle.as_str()).map_or(0..0, |task| task.id.span());
+            let span = raw
+                .iter()
+                .find(|task| task.id.get_ref() == cycle.as_str())
+                .map_or(0..0, |task| task.id.span());
             let message = format!("task `{cycle}` waits for itself through `after`");
             return Err(self.invalid(span, message, "take one of the dependencies on the way out"));
         }
@@ -521,7 +597,12 @@ fn one_task_an_instance(agents: &BTreeMap<String, AgentSpec>, objective: &str) -
         for n in 1..=agent.count {
             let id = if agent.count == 1 { name.clone() } else { format!("{name}-{n}") };
             if let Ok(id) = TaskId::new(id) {
-                tasks.push(TaskSpec { id, agent: name.clone(), objective: objective.to_owned(), after: Vec::new() });
+                tasks.push(TaskSpec {
+                    id,
+                    agent: name.clone(),
+                    objective: objective.to_owned(),
+                    after: Vec::new(),
+                });
             }
         }
     }

@@ -33,12 +33,24 @@ fn a_minimal_file_gets_the_default_panel_and_a_task_an_agent() {
 
 #[test]
 fn mistakes_point_at_their_line_and_say_what_is_allowed() {
-    refused("objective = \"x\"\n[swarm]\nagents-at-onc = 3\n", "line 3", &["unknown field", "agents-at-once"]);
+    refused(
+        "objective = \"x\"\n[swarm]\nagents-at-onc = 3\n",
+        "line 3",
+        &["unknown field", "agents-at-once"],
+    );
     refused(&format!("objective = \"x\"\n{AGENT}role = \"boss\"\n"), "line 4", &["boss", "architect"]);
     refused(&format!("objective = \"x\"\n{AGENT}args = [\"{{who}}\"]\n"), ":4:", &["{who}", "worktree"]);
     refused(&format!("objective = \"x\"\n{AGENT}count = 0\n"), ":4:", &["`count` is 0", "1 to 1000"]);
-    refused(&format!("objective = \"x\"\n{AGENT}[[tasks]]\nid = \"t\"\nagent = \"b\"\n"), ":6:", &["no agent `b`", "agents are a"]);
-    refused(&format!("objective = \"x\"\n{AGENT}limits = {{ memory = \"lots\" }}\n"), "line 4", &["lots", "512MiB"]);
+    refused(
+        &format!("objective = \"x\"\n{AGENT}[[tasks]]\nid = \"t\"\nagent = \"b\"\n"),
+        ":6:",
+        &["no agent `b`", "agents are a"],
+    );
+    refused(
+        &format!("objective = \"x\"\n{AGENT}limits = {{ memory = \"lots\" }}\n"),
+        "line 4",
+        &["lots", "512MiB"],
+    );
     refused(&format!("{AGENT}"), ":1:", &["no `objective`"]);
     refused("objective = \"x\"\n", ":1:", &["no agent"]);
     refused("objective = \n", "line 1", &[]);
@@ -64,7 +76,8 @@ fn a_check_belongs_to_a_validator_of_the_panel_and_does_one_thing() {
 
 #[test]
 fn a_circle_of_tasks_is_refused() {
-    let task = |id: &str, after: &str| format!("[[tasks]]\nid = \"{id}\"\nagent = \"a\"\nafter = [\"{after}\"]\n");
+    let task =
+        |id: &str, after: &str| format!("[[tasks]]\nid = \"{id}\"\nagent = \"a\"\nafter = [\"{after}\"]\n");
     let circle = format!("objective = \"x\"\n{AGENT}{}{}", task("one", "two"), task("two", "one"));
     refused(&circle, ":5:", &["waits for itself"]);
     refused(&format!("objective = \"x\"\n{AGENT}{}", task("one", "three")), ":7:", &["no task `three`"]);
@@ -74,8 +87,12 @@ fn a_circle_of_tasks_is_refused() {
 fn every_check_is_run_by_one_validator_more_than_may_be_faulty() {
     for (n, faults) in [(1, 0), (4, 1), (5, 1), (7, 2), (10, 3)] {
         let names: Vec<String> = (0..n).map(|i| format!("\"v{i}\"")).collect();
-        let checks: String = (0..n).map(|i| format!("[checks.c{i}]\nvalidator = \"v{i}\"\nbuiltin = \"secrets\"\n")).collect();
-        let text = format!("objective = \"x\"\n{AGENT}[gate]\nvalidators = [{}]\nfaults = {faults}\n{checks}", names.join(","));
+        let checks: String =
+            (0..n).map(|i| format!("[checks.c{i}]\nvalidator = \"v{i}\"\nbuiltin = \"secrets\"\n")).collect();
+        let text = format!(
+            "objective = \"x\"\n{AGENT}[gate]\nvalidators = [{}]\nfaults = {faults}\n{checks}",
+            names.join(",")
+        );
         let spec = read(&text).unwrap().spec;
         for check in spec.checks.keys() {
             let runners = spec.gate.validators.iter().filter(|v| spec.assignment(v).contains(check)).count();

@@ -36,7 +36,15 @@ pub const PRESETS: [Preset; 5] = [
     Preset {
         name: "claude",
         program: "claude",
-        args: &["-p", "{objective}", "--output-format", "stream-json", "--verbose", "--permission-mode", "acceptEdits"],
+        args: &[
+            "-p",
+            "{objective}",
+            "--output-format",
+            "stream-json",
+            "--verbose",
+            "--permission-mode",
+            "acceptEdits",
+        ],
         env: &["ANTHROPIC_BASE_URL", "CLAUDE_CONFIG_DIR"],
         secrets: &["ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"],
         install: "npm install -g @anthropic-ai/claude-code",

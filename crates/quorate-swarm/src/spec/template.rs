@@ -64,7 +64,9 @@ pub fn render(gate: &GateSpec, checks: &BTreeMap<String, CheckEntry>) -> String 
         gate.at_once,
     );
     if checks.is_empty() {
-        text.push_str("\n# No build or test command was recognised here: name them, nothing passes without a check.\n");
+        text.push_str(
+            "\n# No build or test command was recognised here: name them, nothing passes without a check.\n",
+        );
         text.push_str("# [checks.tests]\n# validator = \"tests\"\n# command = [\"make\", \"test\"]\n# timeout = \"10m\"\n");
     }
     for (name, check) in checks {
@@ -94,7 +96,10 @@ mod tests {
             argv: vec!["cargo".into(), "test".into(), "--features=\"a b\"".into()],
             timeout: quorate_base::Millis::from_secs(600),
         };
-        let checks = BTreeMap::from([("tests".to_owned(), CheckEntry { validator: gate.validators[0].clone(), spec })]);
+        let checks = BTreeMap::from([(
+            "tests".to_owned(),
+            CheckEntry { validator: gate.validators[0].clone(), spec },
+        )]);
         let read = file::parse("quorate.toml", &render(&gate, &checks), &BTreeMap::new()).unwrap();
         assert_eq!(read.spec.checks, checks);
         assert_eq!(read.spec.gate, gate);

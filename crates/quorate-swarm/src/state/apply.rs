@@ -19,7 +19,10 @@ impl State {
     /// The state after the first record of a journal.
     pub fn begin(first: &Stamped) -> Result<Self, Inconsistent> {
         let Record::RunStarted(started) = &first.record else {
-            return Err(Inconsistent { seq: first.seq, what: "the first record is not `run-started`".into() });
+            return Err(Inconsistent {
+                seq: first.seq,
+                what: "the first record is not `run-started`".into(),
+            });
         };
         let RunStarted { spec, base, .. } = &**started;
         let tasks: BTreeMap<_, _> =
@@ -42,7 +45,8 @@ impl State {
 
     /// The state after all records of a journal.
     pub fn fold<'a>(mut records: impl Iterator<Item = &'a Stamped>) -> Result<Self, Inconsistent> {
-        let first = records.next().ok_or_else(|| Inconsistent { seq: 0, what: "the journal is empty".into() })?;
+        let first =
+            records.next().ok_or_else(|| Inconsistent { seq: 0, what: "the journal is empty".into() })?;
         let mut state = Self::begin(first)?;
         records.try_for_each(|record| state.apply(record))?;
         Ok(state)
@@ -69,7 +73,8 @@ impl State {
             Record::AgentEnded(ended) => {
                 let attempts_max = self.attempts_max(&ended.task);
                 let head = self.head.clone();
-                let task = self.task_mut(&ended.task).ok_or_else(|| wrong(format!("no task {}", ended.task)))?;
+                let task =
+                    self.task_mut(&ended.task).ok_or_else(|| wrong(format!("no task {}", ended.task)))?;
                 let base = match task {
                     TaskState::Running { base, .. } => base.clone(),
                     TaskState::Waiting { .. } => head,
@@ -77,7 +82,9 @@ impl State {
                 };
                 *task = if ended.outcome.succeeded() {
                     TaskState::Harvest { agent: ended.agent.clone(), attempt: ended.attempt, base }
-                } else if ended.attempt >= attempts_max || matches!(ended.outcome, AgentOutcome::NotStarted { .. }) {
+                } else if ended.attempt >= attempts_max
+                    || matches!(ended.outcome, AgentOutcome::NotStarted { .. })
+                {
                     let reason = format!("{} in attempt {} of {attempts_max}", ended.outcome, ended.attempt);
                     TaskState::Closed { outcome: TaskOutcome::Failed { reason } }
                 } else {
@@ -113,12 +120,14 @@ impl State {
             }
             Record::CandidatePrepared { change, onto, commit, tree } => {
                 let change = self.change_mut(change).ok_or_else(|| wrong(format!("no change {change}")))?;
-                change.candidate = Some(Candidate { onto: onto.clone(), commit: commit.clone(), tree: tree.clone() });
+                change.candidate =
+                    Some(Candidate { onto: onto.clone(), commit: commit.clone(), tree: tree.clone() });
                 change.conflict = None;
             }
             Record::ConflictFound { change, onto, reason, evidence } => {
                 let change = self.change_mut(change).ok_or_else(|| wrong(format!("no change {change}")))?;
-                change.conflict = Some(Conflict { onto: onto.clone(), reason: reason.clone(), evidence: *evidence });
+                change.conflict =
+                    Some(Conflict { onto: onto.clone(), reason: reason.clone(), evidence: *evidence });
                 change.candidate = None;
             }
             Record::BallotOpened { ballot, change, onto, commit, tree } => {
@@ -135,7 +144,10 @@ impl State {
                     signatures: BTreeMap::new(),
                     certificate: None,
                 };
-                self.change_mut(change).ok_or_else(|| wrong(format!("no change {change}")))?.ballots.push(ballot.clone());
+                self.change_mut(change)
+                    .ok_or_else(|| wrong(format!("no change {change}")))?
+                    .ballots
+                    .push(ballot.clone());
                 if self.ballots.insert(ballot.clone(), state).is_some() {
                     return Err(wrong(format!("ballot {ballot} is there already")));
                 }
@@ -173,8 +185,11 @@ impl State {
             }
             Record::Landed { change, commit, tree, certificate } => {
                 let state = self.change_mut(change).ok_or_else(|| wrong(format!("no change {change}")))?;
-                state.settled =
-                    Some(Settled::Landed { commit: commit.clone(), tree: tree.clone(), certificate: *certificate });
+                state.settled = Some(Settled::Landed {
+                    commit: commit.clone(),
+                    tree: tree.clone(),
+                    certificate: *certificate,
+                });
                 self.head = commit.clone();
                 self.branch_exists = true;
             }

@@ -41,12 +41,28 @@ pub struct State {
 /// Where a task stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TaskState {
-    Waiting { attempts: u32 },
-    Running { agent: AgentId, attempt: u32, base: GitOid, pid: u32, since: Timestamp },
+    Waiting {
+        attempts: u32,
+    },
+    Running {
+        agent: AgentId,
+        attempt: u32,
+        base: GitOid,
+        pid: u32,
+        since: Timestamp,
+    },
     /// The agent ended well; its work has not been read yet.
-    Harvest { agent: AgentId, attempt: u32, base: GitOid },
-    Proposed { change: ChangeId },
-    Closed { outcome: TaskOutcome },
+    Harvest {
+        agent: AgentId,
+        attempt: u32,
+        base: GitOid,
+    },
+    Proposed {
+        change: ChangeId,
+    },
+    Closed {
+        outcome: TaskOutcome,
+    },
 }
 
 /// Where a change stands.
@@ -131,7 +147,8 @@ impl BallotState {
 
     /// The panel has answered everything and the certificate is not written yet.
     pub fn countersigned(&self) -> bool {
-        self.decided.is_some() && self.countersigners().iter().all(|validator| self.signatures.contains_key(validator))
+        self.decided.is_some()
+            && self.countersigners().iter().all(|validator| self.signatures.contains_key(validator))
     }
 }
 
@@ -163,7 +180,10 @@ impl State {
     pub fn task_landed(&self, task: &TaskId) -> bool {
         match self.tasks.get(task) {
             Some(TaskState::Proposed { change }) => {
-                matches!(self.changes.get(change).and_then(|c| c.settled.as_ref()), Some(Settled::Landed { .. }))
+                matches!(
+                    self.changes.get(change).and_then(|c| c.settled.as_ref()),
+                    Some(Settled::Landed { .. })
+                )
             }
             // Nothing to do is as good as done.
             Some(TaskState::Closed { outcome: TaskOutcome::NoChange }) => true,
@@ -175,7 +195,10 @@ impl State {
     pub fn task_lost(&self, task: &TaskId) -> bool {
         match self.tasks.get(task) {
             Some(TaskState::Proposed { change }) => {
-                matches!(self.changes.get(change).and_then(|c| c.settled.as_ref()), Some(Settled::Refused { .. }))
+                matches!(
+                    self.changes.get(change).and_then(|c| c.settled.as_ref()),
+                    Some(Settled::Refused { .. })
+                )
             }
             Some(TaskState::Closed { outcome }) => *outcome != TaskOutcome::NoChange,
             _ => false,
@@ -184,7 +207,10 @@ impl State {
 
     /// Everything the run was for has come to an end.
     pub fn exhausted(&self) -> bool {
-        let tasks = self.tasks.values().all(|task| matches!(task, TaskState::Proposed { .. } | TaskState::Closed { .. }));
+        let tasks = self
+            .tasks
+            .values()
+            .all(|task| matches!(task, TaskState::Proposed { .. } | TaskState::Closed { .. }));
         tasks && self.changes.values().all(|change| change.settled.is_some())
     }
 }

@@ -11,7 +11,10 @@ use super::{ChangeState, State};
 impl State {
     /// Changes not settled yet, in queue order.
     pub fn waiting(&self) -> impl Iterator<Item = (&ChangeId, &ChangeState)> {
-        self.queue.iter().filter_map(|id| self.changes.get(id).map(|change| (id, change))).filter(|(_, c)| c.settled.is_none())
+        self.queue
+            .iter()
+            .filter_map(|id| self.changes.get(id).map(|change| (id, change)))
+            .filter(|(_, c)| c.settled.is_none())
     }
 
     /// The commit each change at the head of the queue should be judged on; shorter than the window where a
@@ -20,11 +23,16 @@ impl State {
         let mut onto = self.head.clone();
         let mut window = Vec::new();
         for (id, change) in self.waiting().take(self.started.spec.gate.at_once as usize) {
-            let candidate = change.candidate.as_ref().filter(|candidate| candidate.onto == onto).map(|c| c.commit.clone());
+            let candidate = change
+                .candidate
+                .as_ref()
+                .filter(|candidate| candidate.onto == onto)
+                .map(|c| c.commit.clone());
             window.push((id, change, onto.clone()));
             // A change that does not merge here, or that the panel turned down, is judged as absent by those behind it.
             let turned_down = change.conflict.as_ref().is_some_and(|conflict| conflict.onto == onto)
-                || candidate.is_some() && self.current_ballot(change).is_some_and(|(_, ballot)| ballot.turned_down());
+                || candidate.is_some()
+                    && self.current_ballot(change).is_some_and(|(_, ballot)| ballot.turned_down());
             match candidate {
                 _ if turned_down => {}
                 Some(commit) => onto = commit,
@@ -38,10 +46,14 @@ impl State {
 impl super::BallotState {
     /// The certificate says something else than PASS.
     pub fn turned_down(&self) -> bool {
-        self.certificate.as_ref().is_some_and(|(verdict, _)| *verdict != quorate_consensus::ballot::Verdict::Pass)
+        self.certificate
+            .as_ref()
+            .is_some_and(|(verdict, _)| *verdict != quorate_consensus::ballot::Verdict::Pass)
     }
 
     pub fn passed(&self) -> bool {
-        self.certificate.as_ref().is_some_and(|(verdict, _)| *verdict == quorate_consensus::ballot::Verdict::Pass)
+        self.certificate
+            .as_ref()
+            .is_some_and(|(verdict, _)| *verdict == quorate_consensus::ballot::Verdict::Pass)
     }
 }

@@ -10,8 +10,8 @@ use quorate_evidence::record::Record;
 use quorate_pipeline::spec::CheckSpec;
 use quorate_pipeline::subject::{ChangeKind, ChangedPath, Subject};
 
-use super::runner::ProcessRunner;
 use super::Error;
+use super::runner::ProcessRunner;
 use crate::git::{self, PathStatus, PrivateRepository};
 use crate::store::Store;
 
@@ -59,7 +59,8 @@ impl Examiner<'_> {
         let mut records = Vec::new();
         for name in names {
             let Some(spec) = self.checks.get(name) else { continue };
-            let mut record = quorate_pipeline::examine(name, spec, &subject, &runner, self.validator.cloned());
+            let mut record =
+                quorate_pipeline::examine(name, spec, &subject, &runner, self.validator.cloned());
             if !repository.checkout_is(&checkout, &self.subject.tree)? {
                 record.status = Status::Inconclusive;
                 record.reason = format!("the check altered the files it judged; {}", record.reason);
@@ -82,7 +83,12 @@ impl Examiner<'_> {
         }
     }
 
-    fn checkout(&self, repository: &PrivateRepository, name: &str, commit: &GitOid) -> Result<PathBuf, Error> {
+    fn checkout(
+        &self,
+        repository: &PrivateRepository,
+        name: &str,
+        commit: &GitOid,
+    ) -> Result<PathBuf, Error> {
         let path = self.scratch.join(name);
         if path.exists() {
             repository.remove_worktree(&path)?;
@@ -93,7 +99,11 @@ impl Examiner<'_> {
 }
 
 /// The paths a change touches, in the words of the pipeline.
-pub(crate) fn changed(repository: &PrivateRepository, base: &GitOid, tree: &GitOid) -> Result<Vec<ChangedPath>, git::Error> {
+pub(crate) fn changed(
+    repository: &PrivateRepository,
+    base: &GitOid,
+    tree: &GitOid,
+) -> Result<Vec<ChangedPath>, git::Error> {
     let paths = repository.changed_paths(base, tree)?;
     let kind = |status: &PathStatus| match status {
         PathStatus::Added => ChangeKind::Added,

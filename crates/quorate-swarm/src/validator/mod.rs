@@ -17,8 +17,8 @@ use std::path::PathBuf;
 use quorate_base::{BallotId, ByteCount, GitOid, RunId, Timestamp, ValidatorId};
 use quorate_evidence::check::CheckResult;
 use quorate_evidence::dsse::{Envelope, Signature};
-use quorate_evidence::record::Record;
 use quorate_evidence::key::SigningKey;
+use quorate_evidence::record::Record;
 use quorate_evidence::vote::Report;
 use quorate_pipeline::spec::CheckSpec;
 use serde::{Deserialize, Serialize};
@@ -98,7 +98,11 @@ pub enum Error {
 }
 
 /// Answers one request. `clock` reads the time for evidence records.
-pub fn answer(request: &Request, places: &Places, clock: &(dyn Fn() -> Timestamp + Sync)) -> Result<Answer, Error> {
+pub fn answer(
+    request: &Request,
+    places: &Places,
+    clock: &(dyn Fn() -> Timestamp + Sync),
+) -> Result<Answer, Error> {
     let key = crate::workspace::read_key(&places.key)?;
     let seat = Seat { request, places, key, store: Store::at(&places.objects), clock };
     match request.step {

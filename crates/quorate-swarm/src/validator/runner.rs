@@ -128,9 +128,9 @@ impl Runner for ProcessRunner<'_> {
                     Ending::WallLimit | Ending::Cancelled => Outcome::Timeout,
                     Ending::MemoryLimit => Outcome::OverMemory,
                     Ending::CpuLimit => Outcome::OverCpu,
-                    Ending::OutputLimit => {
-                        Outcome::Failed { reason: format!("it wrote more than {OUTPUT_MAX} of output and was ended") }
-                    }
+                    Ending::OutputLimit => Outcome::Failed {
+                        reason: format!("it wrote more than {OUTPUT_MAX} of output and was ended"),
+                    },
                 }
             }
         };

@@ -14,7 +14,8 @@ use super::{Error, Seat};
 impl Seat<'_> {
     pub(super) fn vote(&self) -> Result<Envelope, Error> {
         let reports = self.open_reports()?;
-        let mine = reports.get(&self.request.validator).map(|report| report.results.clone()).unwrap_or_default();
+        let mine =
+            reports.get(&self.request.validator).map(|report| report.results.clone()).unwrap_or_default();
         let ran: BTreeSet<&str> = mine.iter().map(|result| result.check.as_str()).collect();
         // Another's failure is believed once it has been seen with one's own eyes.
         let claimed: BTreeSet<&str> = reports
@@ -34,7 +35,8 @@ impl Seat<'_> {
     fn open_reports(&self) -> Result<BTreeMap<ValidatorId, Report>, Error> {
         let mut keys = BTreeMap::new();
         for elector in &self.request.electorate {
-            let key = PublicKey::from_hex(&elector.public_key).map_err(|error| Error::Electorate(error.to_string()))?;
+            let key = PublicKey::from_hex(&elector.public_key)
+                .map_err(|error| Error::Electorate(error.to_string()))?;
             keys.insert(&elector.validator, key);
         }
         let mut reports = BTreeMap::new();
@@ -53,7 +55,8 @@ impl Seat<'_> {
 
     fn judge(&self, mine: &[CheckResult], reproduced: &[CheckResult]) -> Vote {
         let seen: Vec<&CheckResult> = mine.iter().chain(reproduced).collect();
-        let having = |status: Status| seen.iter().filter(move |r| r.status == status).copied().collect::<Vec<_>>();
+        let having =
+            |status: Status| seen.iter().filter(move |r| r.status == status).copied().collect::<Vec<_>>();
         let (failed, inconclusive, partial) =
             (having(Status::Fail), having(Status::Inconclusive), having(Status::Partial));
         let nothing_seen = seen.iter().all(|result| result.status == Status::Skipped);
@@ -69,12 +72,15 @@ impl Seat<'_> {
         };
         let reason = match choice {
             Choice::Fail => named(&failed),
-            Choice::Partial if nothing_seen => "no check could be run, so there is nothing to vote on".to_owned(),
+            Choice::Partial if nothing_seen => {
+                "no check could be run, so there is nothing to vote on".to_owned()
+            }
             Choice::Partial => named(&[inconclusive.clone(), partial].concat()),
             Choice::Pass => format!("{} checks passed", having(Status::Pass).len()),
         };
         // How much of what it was to look at gave an answer either way.
-        let answered = seen.iter().filter(|r| !matches!(r.status, Status::Inconclusive | Status::Skipped)).count();
+        let answered =
+            seen.iter().filter(|r| !matches!(r.status, Status::Inconclusive | Status::Skipped)).count();
         let confidence = if seen.is_empty() { 0.0 } else { answered as f64 / seen.len() as f64 };
         Vote {
             ballot: self.request.ballot.clone(),

@@ -61,13 +61,26 @@ pub(crate) fn list(here: &Path, run: Option<&str>, printer: &Printer) -> anyhow:
     Ok(ExitStatus::Done)
 }
 
-pub(crate) fn show(here: &Path, wanted: &str, run: Option<&str>, printer: &Printer) -> anyhow::Result<ExitStatus> {
+pub(crate) fn show(
+    here: &Path,
+    wanted: &str,
+    run: Option<&str>,
+    printer: &Printer,
+) -> anyhow::Result<ExitStatus> {
     let view = store::view(here, run)?;
-    let of_change =
-        view.state.changes.values().find(|change| change.proposed.change.as_str() == wanted).and_then(|c| c.ballots.last());
+    let of_change = view
+        .state
+        .changes
+        .values()
+        .find(|change| change.proposed.change.as_str() == wanted)
+        .and_then(|c| c.ballots.last());
     let id = of_change.or_else(|| view.state.ballots.keys().find(|id| id.as_str() == wanted));
     let Some((id, ballot)) = id.and_then(|id| Some((id, view.state.ballots.get(id)?))) else {
-        return Err(Usage(format!("run {} has no ballot `{wanted}`; `quorate ballot list` shows them", view.run)).into());
+        return Err(Usage(format!(
+            "run {} has no ballot `{wanted}`; `quorate ballot list` shows them",
+            view.run
+        ))
+        .into());
     };
     let document = document(&view.state, id, ballot);
     if printer.json {
@@ -75,7 +88,12 @@ pub(crate) fn show(here: &Path, wanted: &str, run: Option<&str>, printer: &Print
         return Ok(ExitStatus::Done);
     }
     let verdict = document.verdict.map_or_else(|| "open".to_owned(), |verdict| word(&verdict));
-    printer.data(&format!("{} · {verdict} · change {} on {}", document.ballot, document.change, document.onto.short()));
+    printer.data(&format!(
+        "{} · {verdict} · change {} on {}",
+        document.ballot,
+        document.change,
+        document.onto.short()
+    ));
     printer.data(&format!(
         "  tree {}\n  {} of {} must agree, {} may be faulty · opened {}",
         document.tree,
@@ -85,7 +103,13 @@ pub(crate) fn show(here: &Path, wanted: &str, run: Option<&str>, printer: &Print
         document.opened
     ));
     for vote in &document.votes {
-        printer.data(&format!("  {:<14} {:<8} {:.2}  {}", vote.validator, word(&vote.choice), vote.confidence, vote.reason));
+        printer.data(&format!(
+            "  {:<14} {:<8} {:.2}  {}",
+            vote.validator,
+            word(&vote.choice),
+            vote.confidence,
+            vote.reason
+        ));
         for digest in &vote.evidence {
             printer.data(&format!("  {:<14}   evidence {}", "", digest.short()));
         }

@@ -69,16 +69,24 @@ pub(crate) fn certify(here: &Path, args: &cli::Certify, printer: &Printer) -> an
         let base = match &args.base {
             Some(base) => source.resolve(base)?,
             None => source.parent_of(&commit)?.ok_or_else(|| {
-                Usage(format!("{} has no parent, so there is nothing to compare it with; name one with --base", commit.short()))
+                Usage(format!(
+                    "{} has no parent, so there is nothing to compare it with; name one with --base",
+                    commit.short()
+                ))
             })?,
         };
         if base == commit {
-            return Err(Usage(format!("{} is its own base: there is no change to certify", commit.short())).into());
+            return Err(
+                Usage(format!("{} is its own base: there is no change to certify", commit.short())).into()
+            );
         }
         (Proposal::Commit(commit), base)
     };
     if args.worktree && source.changed_count() == 0 && args.base.is_none() {
-        return Err(Usage("the worktree has no changes to certify; name a commit instead of --worktree".into()).into());
+        return Err(Usage(
+            "the worktree has no changes to certify; name a commit instead of --worktree".into(),
+        )
+        .into());
     }
     if let Some(output) = args.output.as_deref().filter(|output| output.exists()) {
         return Err(Usage(format!("{} exists already; it is not overwritten", output.display())).into());
@@ -90,7 +98,10 @@ pub(crate) fn certify(here: &Path, args: &cli::Certify, printer: &Printer) -> an
         (gate, checks) = file::parse_gate(&origin, &text, &checks)?;
     }
     if checks.is_empty() {
-        return Err(Usage("no check is known for this repository; name some under [checks.NAME] in quorate.toml".into()).into());
+        return Err(Usage(
+            "no check is known for this repository; name some under [checks.NAME] in quorate.toml".into(),
+        )
+        .into());
     }
     let workspace = store::workspace_at(&root, &gate.validators, printer)?;
     let spec = RunSpec {
@@ -134,7 +145,8 @@ pub(super) fn conclude(
     printer: &Printer,
 ) -> anyhow::Result<ExitStatus> {
     if left == Left::Stopped {
-        printer.warn(&format!("stopped before a verdict; continue with `quorate resume {}`", state.started.run));
+        printer
+            .warn(&format!("stopped before a verdict; continue with `quorate resume {}`", state.started.run));
         return Ok(ExitStatus::Interrupted);
     }
     let change = state.changes.values().next().context("the journal has no change")?;
@@ -204,7 +216,12 @@ fn document(workspace: &Workspace, state: &State, change: &ChangeState) -> anyho
     Ok(document)
 }
 
-fn add_check(objects: &Store, document: &mut Document, validator: Option<String>, digest: &Digest) -> anyhow::Result<()> {
+fn add_check(
+    objects: &Store,
+    document: &mut Document,
+    validator: Option<String>,
+    digest: &Digest,
+) -> anyhow::Result<()> {
     let record = store::evidence(objects, digest)?;
     for finding in record.findings {
         if !document.findings.contains(&finding) {
@@ -230,7 +247,12 @@ fn show(document: &Document, printer: &Printer) {
         Verdict::Fail => BAD,
         Verdict::Partial | Verdict::Inconclusive => DOUBT,
     };
-    printer.data(&format!("\n{style}{}{style:#} · commit {} tree {}", word(&document.verdict), document.commit.short(), document.tree.short()));
+    printer.data(&format!(
+        "\n{style}{}{style:#} · commit {} tree {}",
+        word(&document.verdict),
+        document.commit.short(),
+        document.tree.short()
+    ));
     for check in &document.checks {
         printer.data(&format!(
             "  {:<14} {:<13} {:>6.1} s  {:<13} {} {DIM}{}{DIM:#}",
@@ -244,7 +266,10 @@ fn show(document: &Document, printer: &Printer) {
     }
     for vote in &document.votes {
         let reason = progress::cut(&vote.reason, 110);
-        printer.data(&format!("  {:<14} votes {:<8} {:.2}  {reason}", vote.validator, vote.vote, vote.confidence));
+        printer.data(&format!(
+            "  {:<14} votes {:<8} {:.2}  {reason}",
+            vote.validator, vote.vote, vote.confidence
+        ));
     }
     for finding in document.findings.iter().take(40) {
         let place = match (&finding.file, finding.line) {

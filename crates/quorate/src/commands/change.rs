@@ -40,14 +40,20 @@ struct Document {
 
 pub(crate) fn list(here: &Path, run: Option<&str>, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let view = store::view(here, run)?;
-    let rows: Vec<Row> =
-        view.state.queue.iter().filter_map(|id| view.state.changes.get(id)).map(|change| row(&view.state, change)).collect();
+    let rows: Vec<Row> = view
+        .state
+        .queue
+        .iter()
+        .filter_map(|id| view.state.changes.get(id))
+        .map(|change| row(&view.state, change))
+        .collect();
     if printer.json {
         printer.document(&rows);
         return Ok(ExitStatus::Done);
     }
     for row in &rows {
-        let reason = row.reason.as_deref().map(|reason| format!("  {}", cut(reason, 100))).unwrap_or_default();
+        let reason =
+            row.reason.as_deref().map(|reason| format!("  {}", cut(reason, 100))).unwrap_or_default();
         printer.data(&format!(
             "{:<20} {:<9} {:<12} {} paths  {}{reason}",
             row.change,
@@ -60,11 +66,19 @@ pub(crate) fn list(here: &Path, run: Option<&str>, printer: &Printer) -> anyhow:
     Ok(ExitStatus::Done)
 }
 
-pub(crate) fn show(here: &Path, wanted: &str, run: Option<&str>, printer: &Printer) -> anyhow::Result<ExitStatus> {
+pub(crate) fn show(
+    here: &Path,
+    wanted: &str,
+    run: Option<&str>,
+    printer: &Printer,
+) -> anyhow::Result<ExitStatus> {
     let view = store::view(here, run)?;
-    let Some(change) = view.state.changes.values().find(|change| change.proposed.change.as_str() == wanted) else {
+    let Some(change) = view.state.changes.values().find(|change| change.proposed.change.as_str() == wanted)
+    else {
         let known: Vec<_> = view.state.queue.iter().map(ToString::to_string).collect();
-        return Err(Usage(format!("run {} has no change `{wanted}`; it has {}", view.run, known.join(", "))).into());
+        return Err(
+            Usage(format!("run {} has no change `{wanted}`; it has {}", view.run, known.join(", "))).into()
+        );
     };
     let row = row(&view.state, change);
     let mut digests = row.evidence.clone();
@@ -75,7 +89,8 @@ pub(crate) fn show(here: &Path, wanted: &str, run: Option<&str>, printer: &Print
     digests.sort();
     digests.dedup();
     let objects = view.workspace.store();
-    let records = digests.iter().map(|digest| store::evidence(&objects, digest)).collect::<Result<Vec<_>, _>>()?;
+    let records =
+        digests.iter().map(|digest| store::evidence(&objects, digest)).collect::<Result<Vec<_>, _>>()?;
     if printer.json {
         printer.document(&Document { row, records });
         return Ok(ExitStatus::Done);
@@ -104,10 +119,19 @@ pub(crate) fn show(here: &Path, wanted: &str, run: Option<&str>, printer: &Print
         for finding in record.findings.iter().take(20) {
             let file = finding.file.as_deref().unwrap_or("-");
             let line = finding.line.map(|line| format!(":{line}")).unwrap_or_default();
-            printer.data(&format!("    {} {file}{line} {}: {}", word(&finding.severity), finding.rule, finding.message));
+            printer.data(&format!(
+                "    {} {file}{line} {}: {}",
+                word(&finding.severity),
+                finding.rule,
+                finding.message
+            ));
         }
     }
-    printer.data(&format!("\n  git -C {} show {}", view.workspace.run_dir(&view.run).repository().display(), row.commit));
+    printer.data(&format!(
+        "\n  git -C {} show {}",
+        view.workspace.run_dir(&view.run).repository().display(),
+        row.commit
+    ));
     Ok(ExitStatus::Done)
 }
 
@@ -123,7 +147,10 @@ fn row(state: &State, change: &ChangeState) -> Row {
         subject: change.proposed.subject.clone(),
         ballots: change.ballots.iter().map(ToString::to_string).collect(),
         landed_as: None,
-        certificate: state.current_ballot(change).and_then(|(_, ballot)| ballot.certificate).map(|(_, digest)| digest),
+        certificate: state
+            .current_ballot(change)
+            .and_then(|(_, ballot)| ballot.certificate)
+            .map(|(_, digest)| digest),
         refused_by: None,
         reason: None,
         evidence: Vec::new(),

@@ -15,7 +15,8 @@ struct Row {
 }
 
 /// Programs that checks and agents commonly need, with how to get them.
-const PROGRAMS: [&str; 9] = ["git", "cargo", "rustfmt", "cargo-clippy", "python3", "node", "npm", "go", "javac"];
+const PROGRAMS: [&str; 9] =
+    ["git", "cargo", "rustfmt", "cargo-clippy", "python3", "node", "npm", "go", "javac"];
 
 pub(crate) fn doctor(printer: &Printer) -> anyhow::Result<ExitStatus> {
     let mut rows: Vec<Row> = Containment::probe()
@@ -24,10 +25,13 @@ pub(crate) fn doctor(printer: &Printer) -> anyhow::Result<ExitStatus> {
         .map(|layer| Row { what: layer.name, works: layer.works, detail: layer.detail, hint: layer.hint })
         .collect();
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let agents = quorate_swarm::spec::presets::PRESETS.iter().map(|preset| (preset.program, preset.install.to_owned()));
+    let agents = quorate_swarm::spec::presets::PRESETS
+        .iter()
+        .map(|preset| (preset.program, preset.install.to_owned()));
     let tools = PROGRAMS.iter().map(|program| (*program, quorate_pipeline::detect::install_hint(program)));
     for (program, hint) in tools.chain(agents) {
-        let found = std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file());
+        let found =
+            std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file());
         rows.push(Row {
             what: program.to_owned(),
             works: found.is_some(),
@@ -42,7 +46,11 @@ pub(crate) fn doctor(printer: &Printer) -> anyhow::Result<ExitStatus> {
     } else {
         for row in &rows {
             let (style, mark) = if row.works { (GOOD, "yes") } else { (BAD, "no ") };
-            let hint = if row.works || row.hint.is_empty() { String::new() } else { format!(" {DIM}→ {}{DIM:#}", row.hint) };
+            let hint = if row.works || row.hint.is_empty() {
+                String::new()
+            } else {
+                format!(" {DIM}→ {}{DIM:#}", row.hint)
+            };
             printer.data(&format!("{style}{mark}{style:#}  {:<28} {}{hint}", row.what, row.detail));
         }
     }

@@ -38,15 +38,24 @@ pub(crate) fn init(here: &Path, printer: &Printer) -> anyhow::Result<ExitStatus>
             true
         }
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => false,
-        Err(error) => return Err(anyhow::Error::from(error).context(format!("cannot write {}", path.display()))),
+        Err(error) => {
+            return Err(anyhow::Error::from(error).context(format!("cannot write {}", path.display())));
+        }
     };
     if printer.json {
         let store = workspace.store_dir().display().to_string();
         printer.document(&Document { store, keys_created, file: path.display().to_string(), file_created });
         return Ok(ExitStatus::Done);
     }
-    printer.data(&format!("{}  store, ignored by git; {keys_created} new validator keys", workspace.store_dir().display()));
-    let told = if file_created { "written: adapt it, then `quorate run quorate.toml`" } else { "was there already and is left as it is" };
+    printer.data(&format!(
+        "{}  store, ignored by git; {keys_created} new validator keys",
+        workspace.store_dir().display()
+    ));
+    let told = if file_created {
+        "written: adapt it, then `quorate run quorate.toml`"
+    } else {
+        "was there already and is left as it is"
+    };
     printer.data(&format!("{}  {told}", path.display()));
     Ok(ExitStatus::Done)
 }

@@ -62,7 +62,9 @@ fn agent_output(view: &store::View, task: &str, printer: &Printer) -> anyhow::Re
     let launches: Vec<_> = view.state.launches.iter().filter(|launch| launch.task.as_str() == task).collect();
     if launches.is_empty() {
         let known: Vec<_> = view.state.tasks.keys().map(ToString::to_string).collect();
-        return Err(Usage(format!("no agent has ended on a task `{task}`; tasks are {}", known.join(", "))).into());
+        return Err(
+            Usage(format!("no agent has ended on a task `{task}`; tasks are {}", known.join(", "))).into()
+        );
     }
     for launch in launches {
         for (name, digest) in [("output", launch.stdout), ("errors", launch.stderr)] {

@@ -42,9 +42,13 @@ pub(crate) fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatus
             logs::logs(&here, run.as_deref(), follow, output.as_deref(), printer)
         }
         Command::Change(Change::List { run }) => change::list(&here, run.as_deref(), printer),
-        Command::Change(Change::Show { change, run }) => change::show(&here, &change, run.as_deref(), printer),
+        Command::Change(Change::Show { change, run }) => {
+            change::show(&here, &change, run.as_deref(), printer)
+        }
         Command::Ballot(Ballot::List { run }) => ballot::list(&here, run.as_deref(), printer),
-        Command::Ballot(Ballot::Show { ballot, run }) => ballot::show(&here, &ballot, run.as_deref(), printer),
+        Command::Ballot(Ballot::Show { ballot, run }) => {
+            ballot::show(&here, &ballot, run.as_deref(), printer)
+        }
         Command::Doctor => doctor::doctor(printer),
         Command::Validator(args) => validator::validator(args),
     }

@@ -55,7 +55,10 @@ struct Plan {
 
 fn from_file(path: &Path, printer: &Printer) -> anyhow::Result<Plan> {
     let text = std::fs::read_to_string(path).map_err(|error| {
-        Usage(format!("cannot read the swarm file {}: {error}; `quorate init` writes one to start from", path.display()))
+        Usage(format!(
+            "cannot read the swarm file {}: {error}; `quorate init` writes one to start from",
+            path.display()
+        ))
     })?;
     let folder = path.canonicalize().ok().and_then(|path| path.parent().map(Path::to_owned));
     let folder = folder.with_context(|| format!("{} lies in no folder", path.display()))?;
@@ -66,11 +69,18 @@ fn from_file(path: &Path, printer: &Printer) -> anyhow::Result<Plan> {
     if let Some(copy) = first.copy {
         let from = folder.join(&copy);
         if !from.is_dir() {
-            return Err(Usage(format!("{origin}: `copy` names {}, which is no folder", from.display())).into());
+            return Err(
+                Usage(format!("{origin}: `copy` names {}, which is no folder", from.display())).into()
+            );
         }
         let file = file::parse(&origin, &text, &store::detected(&from, &panel))?;
         require_checks(&file.spec)?;
-        return Ok(Plan { file, root: folder.clone(), swarm_dir: folder, place: Where::Copy { folder: from } });
+        return Ok(Plan {
+            file,
+            root: folder.clone(),
+            swarm_dir: folder,
+            place: Where::Copy { folder: from },
+        });
     }
     let source = store::repository(&folder, printer)?;
     let file = file::parse(&origin, &text, &store::detected(source.top(), &panel))?;
@@ -98,7 +108,10 @@ fn from_agent(here: &Path, name: &str, objective: &Path, printer: &Printer) -> a
         (None, None) => {
             let mut known: Vec<&str> = presets::PRESETS.iter().map(|preset| preset.name).collect();
             known.extend(declared.keys().map(String::as_str));
-            let message = format!("there is no agent `{name}`: known are {}; declare others in quorate.toml", known.join(", "));
+            let message = format!(
+                "there is no agent `{name}`: known are {}; declare others in quorate.toml",
+                known.join(", ")
+            );
             return Err(Usage(message).into());
         }
     };
@@ -150,7 +163,11 @@ fn check_programs(plan: &Plan) -> anyhow::Result<()> {
                 || "install it, or correct `program`".to_owned(),
                 |preset| format!("install it with `{}`", preset.install),
             );
-            return Err(Usage(format!("agent `{name}`: the program `{}` is not there; {hint}", agent.program)).into());
+            return Err(Usage(format!(
+                "agent `{name}`: the program `{}` is not there; {hint}",
+                agent.program
+            ))
+            .into());
         }
     }
     Ok(())
@@ -181,8 +198,13 @@ pub(super) fn conclude(node: &Node, left: Left, strict: bool, printer: &Printer)
             ExitStatus::Refused
         }
         _ => {
-            let trouble = !summary.refused.is_empty() || summary.unfinished.iter().any(|task| task.outcome != "no-change");
-            if trouble && (strict || summary.landed.is_empty()) { ExitStatus::Refused } else { ExitStatus::Done }
+            let trouble = !summary.refused.is_empty()
+                || summary.unfinished.iter().any(|task| task.outcome != "no-change");
+            if trouble && (strict || summary.landed.is_empty()) {
+                ExitStatus::Refused
+            } else {
+                ExitStatus::Done
+            }
         }
     }
 }
@@ -202,9 +224,16 @@ pub(super) fn table(summary: &RunSummary, printer: &Printer) {
     }
     for change in &summary.refused {
         let evidence: Vec<_> = change.evidence.iter().map(quorate_base::Digest::short).collect();
-        let evidence = if evidence.is_empty() { String::new() } else { format!(" {DIM}evidence {}{DIM:#}", evidence.join(" ")) };
+        let evidence = if evidence.is_empty() {
+            String::new()
+        } else {
+            format!(" {DIM}evidence {}{DIM:#}", evidence.join(" "))
+        };
         let reason = progress::cut(&change.reason, 120);
-        printer.data(&format!("  {BAD}refused{BAD:#} {:<16} {}: {reason}{evidence}", change.change, change.check));
+        printer.data(&format!(
+            "  {BAD}refused{BAD:#} {:<16} {}: {reason}{evidence}",
+            change.change, change.check
+        ));
     }
     for task in &summary.unfinished {
         printer.data(&format!("  {BAD}{:<7}{BAD:#} {:<16} {}", task.outcome, task.task, task.reason));
@@ -212,7 +241,10 @@ pub(super) fn table(summary: &RunSummary, printer: &Printer) {
     for change in &summary.pending {
         printer.data(&format!("  pending {change}"));
     }
-    printer.data(&format!("\n  {:<14} {:<16} {:>3}  {:<24} {:>8} {:>8} {:>10}", "agent", "task", "try", "end", "wall s", "CPU s", "peak"));
+    printer.data(&format!(
+        "\n  {:<14} {:<16} {:>3}  {:<24} {:>8} {:>8} {:>10}",
+        "agent", "task", "try", "end", "wall s", "CPU s", "peak"
+    ));
     for agent in &summary.agents {
         printer.data(&format!(
             "  {:<14} {:<16} {:>3}  {:<24} {:>8.1} {:>8.1} {:>10}",

@@ -36,7 +36,12 @@ struct Row {
     error: Option<String>,
 }
 
-pub(crate) fn status(here: &Path, wanted: Option<&str>, all: bool, printer: &Printer) -> anyhow::Result<ExitStatus> {
+pub(crate) fn status(
+    here: &Path,
+    wanted: Option<&str>,
+    all: bool,
+    printer: &Printer,
+) -> anyhow::Result<ExitStatus> {
     if all {
         return list(here, printer);
     }

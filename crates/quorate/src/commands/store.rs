@@ -39,7 +39,11 @@ pub(super) fn view(here: &Path, run: Option<&str>) -> anyhow::Result<View> {
 }
 
 /// The store of a project, made where it is not there yet, with keys for the panel.
-pub(super) fn workspace_at(root: &Path, panel: &[ValidatorId], printer: &Printer) -> anyhow::Result<Workspace> {
+pub(super) fn workspace_at(
+    root: &Path,
+    panel: &[ValidatorId],
+    printer: &Printer,
+) -> anyhow::Result<Workspace> {
     let fresh = !root.join(quorate_swarm::workspace::FOLDER).exists();
     let workspace = Workspace::create(root)?;
     let keys = workspace.create_keys(panel, host::random)?;

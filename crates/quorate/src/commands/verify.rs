@@ -45,23 +45,32 @@ struct Subject {
 
 pub(crate) fn verify(here: &Path, args: &cli::Verify, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let path = &args.certificate;
-    let length = std::fs::metadata(path).map_err(|error| Usage(format!("cannot read {}: {error}", path.display())))?.len();
+    let length = std::fs::metadata(path)
+        .map_err(|error| Usage(format!("cannot read {}: {error}", path.display())))?
+        .len();
     if length > CERTIFICATE_MAX {
-        return Err(Usage(format!("{} has {length} bytes; no certificate is that large", path.display())).into());
+        return Err(
+            Usage(format!("{} has {length} bytes; no certificate is that large", path.display())).into()
+        );
     }
-    let bytes = std::fs::read(path).map_err(|error| Usage(format!("cannot read {}: {error}", path.display())))?;
+    let bytes =
+        std::fs::read(path).map_err(|error| Usage(format!("cannot read {}: {error}", path.display())))?;
     let (trusted, trust) = trusted(here, args)?;
     let verification = certificate::verify(&bytes, trusted.as_ref());
     let compared = if args.replay && verification.valid { Some(replay(here, &verification)?) } else { None };
     let differs = compared.as_ref().is_some_and(|all| all.iter().any(|one| !one.differences.is_empty()));
-    let unknown = compared.as_ref().is_some_and(|all| all.is_empty() || all.iter().any(|one| !one.conclusive));
+    let unknown =
+        compared.as_ref().is_some_and(|all| all.is_empty() || all.iter().any(|one| !one.conclusive));
     if printer.json {
         let statement = verification.statement.as_ref();
         printer.document(&Document {
             valid: verification.valid,
             reasons: &verification.reasons,
             verdict: verification.verdict,
-            subject: verification.subject.as_ref().map(|s| Subject { tree: s.tree.to_string(), commit: s.commit.to_string() }),
+            subject: verification
+                .subject
+                .as_ref()
+                .map(|s| Subject { tree: s.tree.to_string(), commit: s.commit.to_string() }),
             signers: verification.signers.iter().map(ToString::to_string).collect(),
             threshold: verification.threshold,
             electorate: statement
@@ -106,7 +115,8 @@ fn trusted(here: &Path, args: &cli::Verify) -> anyhow::Result<(Trusted, &'static
 }
 
 fn read_keys(folder: &Path) -> anyhow::Result<BTreeMap<ValidatorId, PublicKey>> {
-    let entries = std::fs::read_dir(folder).map_err(|error| Usage(format!("cannot read {}: {error}", folder.display())))?;
+    let entries = std::fs::read_dir(folder)
+        .map_err(|error| Usage(format!("cannot read {}: {error}", folder.display())))?;
     let mut keys = BTreeMap::new();
     for entry in entries {
         let path = entry?.path();
@@ -114,7 +124,8 @@ fn read_keys(folder: &Path) -> anyhow::Result<BTreeMap<ValidatorId, PublicKey>> 
             continue;
         }
         let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
-        let pem = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let pem =
+            std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let key = PublicKey::from_pem(&pem).map_err(|error| Usage(format!("{}: {error}", path.display())))?;
         keys.insert(ValidatorId::new(name)?, key);
     }
@@ -122,7 +133,8 @@ fn read_keys(folder: &Path) -> anyhow::Result<BTreeMap<ValidatorId, PublicKey>> 
 }
 
 fn replay(here: &Path, verification: &Verification) -> anyhow::Result<Vec<Comparison>> {
-    let workspace = Workspace::find(here).context("a replay needs the workspace whose evidence it repeats")?;
+    let workspace =
+        Workspace::find(here).context("a replay needs the workspace whose evidence it repeats")?;
     let statement = verification.statement.as_ref().context("the certificate holds no statement")?;
     let source = quorate_swarm::git::discover(here)?;
     let run = host::new_run_id("replay-")?;

@@ -40,7 +40,9 @@ fn places_that_are_no_repository_with_a_worktree_and_a_commit_are_told_apart() {
         let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
         Answer::of(&command.arg("certify").current_dir(dir).output().unwrap())
     };
-    let git = |args: &[&str]| assert!(Command::new("git").args(args).current_dir(folder.path()).output().unwrap().status.success());
+    let git = |args: &[&str]| {
+        assert!(Command::new("git").args(args).current_dir(folder.path()).output().unwrap().status.success())
+    };
     refused(&run(folder.path()), 2, "git init");
     git(&["init", "-q", "--bare", "bare"]);
     refused(&run(&folder.path().join("bare")), 2, "bare repository");
@@ -63,8 +65,10 @@ fn a_detached_head_a_dirty_tree_and_strange_names_are_worked_with() {
     std::fs::write(room.repo().join("two\nlines"), "x").unwrap();
     room.commit("strange names");
     room.write("notes.txt", "not committed\n");
-    room.swarm(&one_agent(r#"printf x > "$(printf 'new\nname-\377')"; rm "two
-lines""#));
+    room.swarm(&one_agent(
+        r#"printf x > "$(printf 'new\nname-\377')"; rm "two
+lines""#,
+    ));
     let answer = room.quorate(&["run", "swarm.toml", "--json"]);
     assert_eq!(answer.code, Some(0), "{answer:?}");
     assert!(answer.err.contains("1 uncommitted"), "{answer:?}");
@@ -77,7 +81,10 @@ lines""#));
 #[test]
 fn a_link_out_of_the_worktree_is_refused() {
     let room = Room::new();
-    room.swarm(&format!("{}[checks.hygiene]\nvalidator = \"security\"\nbuiltin = \"hygiene\"\n", one_agent("ln -s /etc/passwd link")));
+    room.swarm(&format!(
+        "{}[checks.hygiene]\nvalidator = \"security\"\nbuiltin = \"hygiene\"\n",
+        one_agent("ln -s /etc/passwd link")
+    ));
     let summary = room.json(&["run", "swarm.toml"]);
     assert_eq!(summary["refused"][0]["check"], "hygiene", "{summary:#}");
 }
@@ -87,7 +94,10 @@ fn a_repository_inside_the_worktree_is_no_change() {
     let room = Room::new();
     room.swarm(&one_agent("git init -q inner && echo x > inner/x"));
     let summary = room.json(&["run", "swarm.toml"]);
-    assert!(summary["unfinished"][0]["reason"].as_str().unwrap().contains("repository of its own"), "{summary:#}");
+    assert!(
+        summary["unfinished"][0]["reason"].as_str().unwrap().contains("repository of its own"),
+        "{summary:#}"
+    );
 }
 
 #[test]
@@ -95,7 +105,15 @@ fn a_submodule_stays_what_it_is() {
     let room = Room::new();
     let other = Room::new();
     let url = other.repo();
-    room.git(&["-c", "protocol.file.allow=always", "submodule", "--quiet", "add", url.to_str().unwrap(), "sub"]);
+    room.git(&[
+        "-c",
+        "protocol.file.allow=always",
+        "submodule",
+        "--quiet",
+        "add",
+        url.to_str().unwrap(),
+        "sub",
+    ]);
     room.commit("submodule");
     room.swarm(&one_agent("echo x > x.txt"));
     let answer = room.quorate(&["run", "swarm.toml", "--json"]);
@@ -172,7 +190,10 @@ fn init_overwrites_nothing_and_writes_what_can_be_read() {
 #[test]
 fn a_gigabyte_of_output_is_bounded() {
     let room = Room::new();
-    room.swarm(&one_agent("head -c 1073741824 /dev/zero; echo x > x.txt").replace("[agents.a]\n", "[agents.a]\nlimits = { output = \"32MiB\", wall = \"60s\" }\n"));
+    room.swarm(
+        &one_agent("head -c 1073741824 /dev/zero; echo x > x.txt")
+            .replace("[agents.a]\n", "[agents.a]\nlimits = { output = \"32MiB\", wall = \"60s\" }\n"),
+    );
     let summary = room.json(&["run", "swarm.toml"]);
     assert_eq!(summary["agents"][0]["exit"], "output limit", "{summary:#}");
 }

@@ -23,14 +23,16 @@ fn the_exit_code_is_the_verdict() {
     let document = room.json(&["certify", "HEAD", "--base", "HEAD~1"]);
     assert_eq!(document["verdict"], "FAIL");
     assert_eq!(document["votes"].as_array().unwrap().len(), 5);
-    let failed = document["checks"].as_array().unwrap().iter().any(|c| c["check"] == "tests" && c["status"] == "fail");
+    let failed =
+        document["checks"].as_array().unwrap().iter().any(|c| c["check"] == "tests" && c["status"] == "fail");
     assert!(failed, "{document:#}");
 }
 
 #[test]
 fn a_missing_tool_is_inconclusive_and_never_a_pass() {
     let room = room();
-    let text = "objective = \"any\"\n[checks.tests]\nvalidator = \"tests\"\ncommand = [\"no-such-tool-here\"]\n";
+    let text =
+        "objective = \"any\"\n[checks.tests]\nvalidator = \"tests\"\ncommand = [\"no-such-tool-here\"]\n";
     room.write("quorate.toml", text);
     room.write("extra.txt", "more\n");
     room.commit("good");
@@ -100,7 +102,11 @@ fn a_certificate_is_verified_elsewhere_and_any_change_to_it_is_seen() {
     std::fs::write(path, bytes).unwrap();
     let answer = room.quorate(&["verify", path]);
     assert_eq!(answer.code, Some(1), "{answer:?}");
-    assert_eq!(room.quorate(&["certify", "--output", "../cert.json"]).code, Some(2), "nothing is overwritten");
+    assert_eq!(
+        room.quorate(&["certify", "--output", "../cert.json"]).code,
+        Some(2),
+        "nothing is overwritten"
+    );
 }
 
 #[test]
@@ -111,9 +117,13 @@ fn a_replay_runs_the_evidence_again() {
     room.json(&["certify", "--output", "../cert.json"]);
     let path = room.path().join("cert.json");
     let replayed = room.json(&["verify", path.to_str().unwrap(), "--replay"]);
-    let checks: Vec<_> = replayed["replay"].as_array().unwrap().iter().map(|c| c["check"].as_str().unwrap()).collect();
+    let checks: Vec<_> =
+        replayed["replay"].as_array().unwrap().iter().map(|c| c["check"].as_str().unwrap()).collect();
     assert_eq!(checks, ["secrets", "tests"]);
-    assert!(replayed["replay"].as_array().unwrap().iter().all(|c| c["differences"] == serde_json::json!([])), "{replayed:#}");
+    assert!(
+        replayed["replay"].as_array().unwrap().iter().all(|c| c["differences"] == serde_json::json!([])),
+        "{replayed:#}"
+    );
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod certify;
+mod python;
 mod room;
 mod run;
 mod survival;

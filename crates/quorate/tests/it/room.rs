@@ -54,7 +54,9 @@ impl Room {
 
     pub(crate) fn git(&self, args: &[&str]) -> String {
         let mut git = Command::new("git");
-        git.current_dir(self.repo()).args(["-c", "user.name=T", "-c", "user.email=t@example.invalid"]).args(args);
+        git.current_dir(self.repo())
+            .args(["-c", "user.name=T", "-c", "user.email=t@example.invalid"])
+            .args(args);
         let output = git.env("GIT_CONFIG_GLOBAL", "/dev/null").output().unwrap();
         assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).trim().to_owned()

@@ -22,7 +22,9 @@ fn swarm(gate: &str) -> String {
     }
     for (name, _) in agents {
         let after = if name == "rival" { "after = [\"header\"]\n" } else { "" };
-        text.push_str(&format!("[[tasks]]\nid = \"{name}\"\nagent = \"{name}\"\nobjective = \"{name}\"\n{after}"));
+        text.push_str(&format!(
+            "[[tasks]]\nid = \"{name}\"\nagent = \"{name}\"\nobjective = \"{name}\"\n{after}"
+        ));
     }
     text.push_str(gate);
     text.push_str(CHECKS);
@@ -60,8 +62,12 @@ fn good_changes_land_and_bad_ones_are_refused_with_evidence() {
     }
     assert_eq!(names(&summary, "unfinished", "task"), ["idler"]);
     let branch = summary["branch"].as_str().unwrap();
-    let order: Vec<_> =
-        summary["landed"].as_array().unwrap().iter().map(|change| change["change"].as_str().unwrap().to_owned()).collect();
+    let order: Vec<_> = summary["landed"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|change| change["change"].as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(room.landed(branch), order);
     assert_eq!(room.git(&["show", &format!("{branch}:new.txt")]), "whole");
     let after = (room.git(&["rev-parse", "HEAD"]), std::fs::read(room.repo().join(".git/index")).unwrap());
@@ -88,7 +94,8 @@ fn every_listing_tells_the_same_story() {
     let landed = changes.as_array().unwrap().iter().filter(|change| change["state"] == "landed").count();
     assert_eq!(landed, summary["landed"].as_array().unwrap().len());
     let shown = room.json(&["change", "show", "breaker"]);
-    let statuses: Vec<_> = shown["records"].as_array().unwrap().iter().map(|record| record["status"].clone()).collect();
+    let statuses: Vec<_> =
+        shown["records"].as_array().unwrap().iter().map(|record| record["status"].clone()).collect();
     assert!(statuses.contains(&Value::from("fail")), "{shown:#}");
     let ballot = room.json(&["ballot", "show", "leaker"]);
     assert_eq!(ballot["verdict"], "FAIL");
@@ -97,7 +104,9 @@ fn every_listing_tells_the_same_story() {
     let events: Vec<Value> = logs.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(events[0]["event"], "run-started");
     assert_eq!(events.last().unwrap()["event"], "finished");
-    for args in [&["status", "--all"][..], &["ballot", "list"], &["change", "show", "append"], &["logs"], &["status"]] {
+    for args in
+        [&["status", "--all"][..], &["ballot", "list"], &["change", "show", "append"], &["logs"], &["status"]]
+    {
         let answer = room.quorate(args);
         assert_eq!(answer.code, Some(0), "{args:?}: {answer:?}");
     }
@@ -112,7 +121,11 @@ fn a_secret_an_agent_prints_is_kept_nowhere() {
     ));
     let output = room.command(&["run", "swarm.toml"]).env("MY_API_KEY", &secret).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
-    let kept = std::process::Command::new("grep").args(["-rlF", &secret, ".quorate"]).current_dir(room.repo()).output().unwrap();
+    let kept = std::process::Command::new("grep")
+        .args(["-rlF", &secret, ".quorate"])
+        .current_dir(room.repo())
+        .output()
+        .unwrap();
     assert_eq!(String::from_utf8_lossy(&kept.stdout), "");
     let words = room.quorate(&["logs", "--output", "a"]);
     assert!(words.out.contains("[redacted]"), "{words:?}");

@@ -52,7 +52,11 @@ fn killed_at(side: &str, from: u32, to: u32) {
     for n in from..to {
         let room = small();
         let story = format!("killed {side} record {n}");
-        let output = room.command(&["run", "swarm.toml"]).env("QUORATE_TEST_DIE", format!("{side}:{n}")).output().unwrap();
+        let output = room
+            .command(&["run", "swarm.toml"])
+            .env("QUORATE_TEST_DIE", format!("{side}:{n}"))
+            .output()
+            .unwrap();
         if output.status.code() == Some(0) {
             // The run has fewer records than this.
             settled(&room, &story);
@@ -106,7 +110,8 @@ fn a_run_killed_again_and_again_while_it_resumes_still_ends() {
     let room = small();
     room.command(&["run", "swarm.toml"]).env("QUORATE_TEST_DIE", "after:3").output().unwrap();
     for n in 2..20 {
-        let output = room.command(&["resume"]).env("QUORATE_TEST_DIE", format!("after:{n}")).output().unwrap();
+        let output =
+            room.command(&["resume"]).env("QUORATE_TEST_DIE", format!("after:{n}")).output().unwrap();
         if output.status.code().is_some() {
             break;
         }
