@@ -235,13 +235,9 @@ impl Supervisor {
         let pid = child.id();
         let pidfd =
             i32::try_from(pid).ok().and_then(Pid::from_raw).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
-        let pidfd = match pidfd {
-            Some(Ok(pidfd)) => pidfd,
-            _ => {
-                return Err(SpawnError::System(io::Error::other(
-                    "the kernel offers no pidfd; Linux 5.3 or newer is needed",
-                )));
-            }
+        let Some(Ok(pidfd)) = pidfd else {
+            let reason = "the kernel offers no pidfd; Linux 5.3 or newer is needed";
+            return Err(SpawnError::System(io::Error::other(reason)));
         };
         Ok(Live {
             pid,

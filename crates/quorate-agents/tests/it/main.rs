@@ -1,5 +1,7 @@
 //! Real processes, held and ended.
 
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the answer")]
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;

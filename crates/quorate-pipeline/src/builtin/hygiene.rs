@@ -78,7 +78,7 @@ fn unsafe_without_reason(file: &added::File) -> Vec<Finding> {
 
 /// Whether a link's target lies outside the tree; an absolute one always does.
 fn leaves(link: &Path, target: &Path) -> bool {
-    let mut at = PathBuf::from(link.parent().unwrap_or(Path::new("")));
+    let mut at = PathBuf::from(link.parent().unwrap_or_else(|| Path::new("")));
     for part in target.components() {
         match part {
             Component::Normal(name) => at.push(name),

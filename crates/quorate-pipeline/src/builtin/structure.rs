@@ -109,6 +109,10 @@ fn copies(subject: &Subject, files: &[File]) -> Vec<Finding> {
     findings
 }
 
+fn readable(entry: &fs::DirEntry) -> bool {
+    entry.metadata().is_ok_and(|metadata| metadata.len() <= FILE_MAX)
+}
+
 /// All source files of a checkout, in the order of their names.
 fn sources(root: &Path) -> Vec<PathBuf> {
     let mut folders = vec![root.to_owned()];
@@ -122,11 +126,7 @@ fn sources(root: &Path) -> Vec<PathBuf> {
                 .any(|name| entry.file_name() == *name);
             match kind {
                 Ok(kind) if kind.is_dir() && !hidden && !built => folders.push(path),
-                Ok(kind) if kind.is_file() && is_source(&path) => {
-                    if entry.metadata().is_ok_and(|metadata| metadata.len() <= FILE_MAX) {
-                        found.push(path);
-                    }
-                }
+                Ok(kind) if kind.is_file() && is_source(&path) && readable(&entry) => found.push(path),
                 _ => {}
             }
         }

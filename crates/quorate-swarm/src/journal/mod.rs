@@ -1,6 +1,6 @@
 //! The journal of a run: append-only, framed, hash-chained, and durable before anything depends on it.
 //!
-//! [`frame`] is the format, bytes in and out; [`log`] is the file. Format version 1, all integers little-endian:
+//! [`frame`] is the format, bytes in and out; [`Journal`] is the file. Format version 1, all integers little-endian:
 //!
 //! ```text
 //! header  magic "QRTEJRN\0" · u16 version · u16 zero · 16 bytes journal id · u32 CRC-32C of the 28 bytes before

@@ -71,13 +71,16 @@ pub enum Left {
     Stopped,
 }
 
+/// Told of records as they become true.
+pub type Observer = Box<dyn Fn(&Stamped, &State)>;
+
 /// What surrounds a node: the clock, the program for validators, and where progress is told.
 pub struct Surroundings {
     pub clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
     /// The program and first arguments that start a validator process.
     pub validator: Vec<std::ffi::OsString>,
     /// Told every record once it is durable, with the state after it.
-    pub observer: Box<dyn Fn(&Stamped, &State)>,
+    pub observer: Observer,
     /// Set by somebody else to stop the node.
     pub stop: Arc<AtomicBool>,
 }

@@ -51,7 +51,7 @@ fn mistakes_point_at_their_line_and_say_what_is_allowed() {
         "line 4",
         &["lots", "512MiB"],
     );
-    refused(&format!("{AGENT}"), ":1:", &["no `objective`"]);
+    refused(AGENT, ":1:", &["no `objective`"]);
     refused("objective = \"x\"\n", ":1:", &["no agent"]);
     refused("objective = \n", "line 1", &[]);
 }

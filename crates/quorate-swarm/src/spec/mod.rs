@@ -1,6 +1,6 @@
 //! What a run is asked to do: the resolved form of a swarm file, as the journal keeps it.
 //!
-//! [`file`] reads the TOML a person writes and answers mistakes with the line they stand on; the types here are
+//! [`mod@file`] reads the TOML a person writes and answers mistakes with the line they stand on; the types here are
 //! what remains when everything has been checked and defaulted.
 
 pub mod file;
@@ -85,7 +85,7 @@ pub struct GateSpec {
 }
 
 impl GateSpec {
-    /// The quorum; [`file`] has made sure that it is possible.
+    /// The quorum; [`mod@file`] has made sure that it is possible.
     pub fn quorum(&self) -> Result<Quorum, quorate_consensus::quorum::ImpossibleQuorum> {
         let n = u32::try_from(self.validators.len()).unwrap_or(u32::MAX);
         Quorum::new(n, self.faults, Some(self.agree))

@@ -62,7 +62,7 @@ pub(crate) fn certify(here: &Path, args: &cli::Certify, printer: &Printer) -> an
     let source = quorate_swarm::git::discover(here)?;
     let head = source.resolve("HEAD")?;
     let (change, base) = if args.worktree {
-        let base = args.base.as_deref().map_or(Ok(head.clone()), |base| source.resolve(base))?;
+        let base = args.base.as_deref().map_or_else(|| Ok(head.clone()), |base| source.resolve(base))?;
         (Proposal::Worktree { head }, base)
     } else {
         let commit = source.resolve(args.rev.as_deref().unwrap_or("HEAD"))?;

@@ -8,7 +8,7 @@ use quorate_base::{Digest, RunId, ValidatorId};
 use quorate_evidence::record::Record as Evidence;
 use quorate_swarm::git::Source;
 use quorate_swarm::journal::Journal;
-use quorate_swarm::node::{Surroundings, stamped};
+use quorate_swarm::node::{Observer, Surroundings, stamped};
 use quorate_swarm::record::Stamped;
 use quorate_swarm::spec::CheckEntry;
 use quorate_swarm::state::State;
@@ -96,7 +96,7 @@ pub(super) fn project_file(root: &Path) -> anyhow::Result<Option<(String, String
 
 /// What a node needs of this process.
 pub(super) fn surroundings(
-    observer: Box<dyn Fn(&Stamped, &State)>,
+    observer: Observer,
     stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
 ) -> anyhow::Result<Surroundings> {
     Ok(Surroundings { clock: Box::new(host::now), validator: host::validator_command()?, observer, stop })

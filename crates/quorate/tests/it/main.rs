@@ -1,5 +1,7 @@
 //! The program as its users meet it: real processes, real git, a real store.
 
+#![expect(clippy::unwrap_used, reason = "in tests a panic is the answer")]
+
 mod bad_input;
 mod certify;
 mod python;

@@ -1,0 +1,132 @@
+//! A measured figure, and measuring two things in turn.
+
+use std::fmt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+/// One figure with what it stands beside.
+#[derive(Debug, Serialize)]
+pub(crate) struct Claim {
+    pub(crate) id: &'static str,
+    pub(crate) what: String,
+    pub(crate) value: f64,
+    pub(crate) unit: &'static str,
+    pub(crate) peer: String,
+    pub(crate) peer_value: Option<f64>,
+    /// Value by peer value.
+    pub(crate) ratio: Option<f64>,
+    pub(crate) goal: String,
+    /// Nothing where there is no goal to meet.
+    pub(crate) met: Option<bool>,
+    pub(crate) command: String,
+    pub(crate) commit: String,
+    pub(crate) machine: String,
+}
+
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<24} {:>12.3} {:<8}", self.id, self.value, self.unit)?;
+        if let (Some(value), Some(ratio)) = (self.peer_value, self.ratio) {
+            write!(f, "  {:.2} × {value:.3} ({})", ratio, self.peer)?;
+        }
+        match self.met {
+            Some(true) => write!(f, "  goal {}: met", self.goal),
+            Some(false) => write!(f, "  goal {}: NOT met", self.goal),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Where and of what the figures are.
+#[derive(Debug)]
+pub(crate) struct Context {
+    pub(crate) commit: String,
+    pub(crate) machine: String,
+}
+
+impl Context {
+    pub(crate) fn gather() -> anyhow::Result<Self> {
+        let commit = Command::new("git").args(["describe", "--always", "--dirty", "--abbrev=12"]).output()?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let model = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model = model.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown");
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        let load = load.split(' ').next().unwrap_or("?");
+        Ok(Self {
+            commit: String::from_utf8_lossy(&commit.stdout).trim().to_owned(),
+            machine: format!(
+                "{cores} cores, {}, load {load} at start",
+                model.trim_start_matches([':', '\t', ' '])
+            ),
+        })
+    }
+
+    pub(crate) fn claim(&self, id: &'static str, what: &str, value: f64, unit: &'static str) -> Claim {
+        Claim {
+            id,
+            what: what.to_owned(),
+            value,
+            unit,
+            peer: String::new(),
+            peer_value: None,
+            ratio: None,
+            goal: String::new(),
+            met: None,
+            command: format!("cargo run --release -p quorate-bench -- claims --only {id}"),
+            commit: self.commit.clone(),
+            machine: self.machine.clone(),
+        }
+    }
+}
+
+impl Claim {
+    pub(crate) fn beside(mut self, peer: &str, value: f64) -> Self {
+        self.peer = peer.to_owned();
+        self.peer_value = Some(value);
+        self.ratio = Some(self.value / value);
+        self
+    }
+
+    pub(crate) fn goal(mut self, goal: &str, met: bool) -> Self {
+        self.goal = goal.to_owned();
+        self.met = Some(met);
+        self
+    }
+}
+
+/// The median of what each of two things takes, done in turn so that both see the same machine.
+pub(crate) fn in_turn(
+    rounds: usize,
+    mut one: impl FnMut() -> anyhow::Result<()>,
+    mut other: impl FnMut() -> anyhow::Result<()>,
+) -> anyhow::Result<[Duration; 2]> {
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..rounds {
+        times[0].push(timed(&mut one)?);
+        times[1].push(timed(&mut other)?);
+    }
+    Ok(times.map(median))
+}
+
+/// The median time of one thing.
+pub(crate) fn alone(rounds: usize, mut one: impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<Duration> {
+    let times = (0..rounds).map(|_| timed(&mut one)).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(median(times))
+}
+
+fn timed(one: &mut impl FnMut() -> anyhow::Result<()>) -> anyhow::Result<Duration> {
+    let start = Instant::now();
+    one()?;
+    Ok(start.elapsed())
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times.get(times.len() / 2).copied().unwrap_or_default()
+}
+
+pub(crate) fn micros(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
