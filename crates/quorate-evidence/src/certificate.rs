@@ -190,12 +190,14 @@ fn votes(
     keys: &BTreeMap<ValidatorId, PublicKey>,
     reasons: &mut Vec<String>,
 ) -> BTreeMap<ValidatorId, Vote> {
+    let owners = owners(keys);
     let mut votes = BTreeMap::new();
     for envelope in &statement.predicate.votes {
-        let Some(vote) = keys.iter().find_map(|(name, key)| {
+        let vote = signer(envelope, &owners).and_then(|(name, key)| {
             let vote = Vote::open(envelope, key).ok()?;
             (vote.validator == *name).then_some(vote)
-        }) else {
+        });
+        let Some(vote) = vote else {
             reasons.push("a vote is not signed by the elector whose it is said to be".into());
             continue;
         };
@@ -223,6 +225,18 @@ fn votes(
     votes
 }
 
+/// Validators and their keys, by the keys' ids.
+type Owners<'a> = BTreeMap<String, (&'a ValidatorId, &'a PublicKey)>;
+
+fn owners(keys: &BTreeMap<ValidatorId, PublicKey>) -> Owners<'_> {
+    keys.iter().map(|(name, key)| (key.key_id(), (name, key))).collect()
+}
+
+/// Whose an envelope is by its own account; the signature says whether that is true.
+fn signer<'a>(envelope: &Envelope, owners: &Owners<'a>) -> Option<(&'a ValidatorId, &'a PublicKey)> {
+    owners.get(&envelope.signatures.first()?.keyid).copied()
+}
+
 /// Checks that somebody voting PASS has seen pass, or has seen not to apply.
 fn covered(
     statement: &Statement,
@@ -231,13 +245,15 @@ fn covered(
     votes: &BTreeMap<ValidatorId, Vote>,
     reasons: &mut Vec<String>,
 ) -> BTreeSet<String> {
+    let owners = owners(keys);
     let mut covered = BTreeSet::new();
     let mut seen = BTreeSet::new();
     for envelope in &statement.predicate.reports {
-        let Some(report) = keys.iter().find_map(|(name, key)| {
+        let report = signer(envelope, &owners).and_then(|(name, key)| {
             let report = Report::open(envelope, key).ok()?;
             (report.validator == *name).then_some(report)
-        }) else {
+        });
+        let Some(report) = report else {
             reasons.push("a report is not signed by the elector whose it is said to be".into());
             continue;
         };
@@ -300,17 +316,17 @@ fn signers(
     keys: &BTreeMap<ValidatorId, PublicKey>,
     reasons: &mut Vec<String>,
 ) -> Vec<ValidatorId> {
+    let owners = owners(keys);
     let mut signers = BTreeSet::new();
     for signature in &envelope.signatures {
-        let owner = keys.iter().find(|(_, key)| key.key_id() == signature.keyid);
-        let Some((name, key)) = owner else {
+        let Some((name, key)) = owners.get(&signature.keyid) else {
             let keyid: String = signature.keyid.chars().take(12).collect();
             reasons.push(format!("signed by an unknown key {keyid}"));
             continue;
         };
         if signature.verify(IN_TOTO, payload, key).is_err() {
             reasons.push(format!("the signature of {name} does not fit: something was altered"));
-        } else if !signers.insert(name.clone()) {
+        } else if !signers.insert((*name).clone()) {
             reasons.push(format!("{name} signs twice"));
         }
     }

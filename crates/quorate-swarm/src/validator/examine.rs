@@ -46,10 +46,13 @@ impl Examiner<'_> {
         fs::create_dir_all(self.scratch)?;
         let repository = PrivateRepository::open(self.repository)?;
         let checkout = self.checkout(&repository, "change", &self.subject.commit)?;
-        let base = self.checkout(&repository, "base", &self.subject.base)?;
+        // Commands look at the change alone.
+        let needs_base =
+            names.iter().any(|name| matches!(self.checks.get(name), Some(CheckSpec::Builtin { .. })));
+        let base = needs_base.then(|| self.checkout(&repository, "base", &self.subject.base)).transpose()?;
         let subject = Subject {
             checkout: checkout.clone(),
-            base_checkout: Some(base.clone()),
+            base_checkout: base.clone(),
             tree: self.subject.tree.clone(),
             base_tree: self.subject.base_tree.clone(),
             changed: changed(&repository, &self.subject.base_tree, &self.subject.tree)?,
@@ -70,7 +73,9 @@ impl Examiner<'_> {
             records.push(record);
         }
         repository.remove_worktree(&checkout)?;
-        repository.remove_worktree(&base)?;
+        if let Some(base) = base {
+            repository.remove_worktree(&base)?;
+        }
         Ok(records)
     }
 
