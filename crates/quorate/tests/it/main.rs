@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod certify;
+mod example;
 mod python;
 mod room;
 mod run;
