@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use quorate_base::GitOid;
 
-use super::private::PrivateRepository;
+use super::private::{Identity, PrivateRepository};
 use super::program::{Error, Git, split_nul, to_path};
 
 /// The branch was not moved.
@@ -20,7 +20,7 @@ pub enum LandError {
 
 /// Whether git accepts this as a branch's name.
 pub fn is_branch_name(name: &str) -> Result<bool, Error> {
-    if name.starts_with('-') || name.contains('\0') {
+    if name.starts_with('-') || name == "HEAD" || name.contains('\0') {
         return Ok(false);
     }
     let (code, _, _) = Git::from_folder(Path::new("/"))
@@ -32,10 +32,15 @@ pub fn is_branch_name(name: &str) -> Result<bool, Error> {
 /// The commit a branch of the user's repository points at.
 pub fn branch_head(repository: &Path, branch: &str) -> Result<Option<GitOid>, Error> {
     let name = format!("refs/heads/{branch}");
-    match Git::from_folder(repository).args(["rev-parse", "--verify", "--quiet", &name]).outcome()? {
-        (0, answer, _) => Ok(String::from_utf8_lossy(&answer).trim().parse().ok()),
-        _ => Ok(None),
-    }
+    let listing = Git::from_folder(repository)
+        .args(["for-each-ref", "--format=%(objectname) %(refname)", &name])
+        .run()?;
+    let listing = String::from_utf8_lossy(&listing);
+    // The pattern takes in branches below a branch of that name.
+    let exact = listing.lines().find_map(|line| line.strip_suffix(&name)?.strip_suffix(' '));
+    let answer =
+        || Error::Answer { args: "for-each-ref".into(), answer: listing.chars().take(200).collect() };
+    exact.map(|oid| oid.parse().map_err(|_| answer())).transpose()
 }
 
 /// Brings a commit into the user's repository and moves a branch to it, if the branch still is where it was left.
@@ -54,18 +59,24 @@ pub fn land(
         return Err(LandError::CheckedOut { worktree });
     }
     fetch(repository, private, to)?;
+    swap(repository, branch, from, to)
+}
+
+/// Moves a branch if it still is where it was left; git decides, whoever else is at it.
+pub(super) fn swap(
+    repository: &Path,
+    branch: &str,
+    from: Option<&GitOid>,
+    to: &GitOid,
+) -> Result<(), LandError> {
     let zero = "0".repeat(to.as_str().len());
     let old = from.map_or(zero.as_str(), GitOid::as_str);
     let reference = format!("refs/heads/{branch}");
-    let git = Git::from_folder(repository).args([
-        "update-ref",
-        "--no-deref",
-        "-m",
-        "quorate: land",
-        &reference,
-        to.as_str(),
-        old,
-    ]);
+    let quorate = Identity::quorate();
+    let git = Git::from_folder(repository)
+        .env("GIT_COMMITTER_NAME", &quorate.name)
+        .env("GIT_COMMITTER_EMAIL", &quorate.email)
+        .args(["update-ref", "--no-deref", "-m", "quorate: land", &reference, to.as_str(), old]);
     match git.run() {
         Ok(_) => Ok(()),
         Err(error) => {
@@ -78,8 +89,7 @@ pub fn land(
 /// Copies what the commit needs and the user's repository lacks; writes no ref and no FETCH_HEAD.
 fn fetch(repository: &Path, private: &PrivateRepository, commit: &GitOid) -> Result<(), Error> {
     // A fetch asks for refs; this one is the private repository's own.
-    let name = format!("refs/quorate/landing/{commit}");
-    Git::in_dir(private.path()).args(["update-ref", &name, commit.as_str()]).run()?;
+    let name = private.keep(commit)?;
     Git::from_folder(repository)
         .args([
             "fetch",
@@ -88,8 +98,8 @@ fn fetch(repository: &Path, private: &PrivateRepository, commit: &GitOid) -> Res
             "--no-write-fetch-head",
             "--no-recurse-submodules",
             "--no-auto-maintenance",
-            "--end-of-options",
         ])
+        .arg("--end-of-options")
         .arg(private.path())
         .arg(&name)
         .run()?;

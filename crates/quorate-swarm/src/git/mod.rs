@@ -1,15 +1,22 @@
 //! Git, through its own program.
 //!
 //! [`Source`] is the user's repository, which is only read, but for [`land`]. [`PrivateRepository`] is a run's own, where all
-//! work happens; it borrows the user's objects. Every call has a fixed environment: no hooks, no filters, no helpers, no
-//! configuration of the user's, no prompts.
+//! work happens; it borrows the user's objects. Every call has a fixed environment: no hooks, no monitors, no prompts. The
+//! user's own settings count where the user's own files are read, and nowhere else.
 
+mod copy;
+mod folder;
 mod landing;
 mod private;
 mod program;
 mod source;
+mod worktree;
 
+pub use copy::init_from_copy;
 pub use landing::{LandError, branch_head, is_branch_name, land};
-pub use private::{Identity, Merge, PathChange, PathStatus, PrivateRepository, init_from_copy};
+pub use private::{Identity, Merge, PathChange, PathStatus, PrivateRepository};
 pub use program::Error;
 pub use source::{Source, discover};
+
+#[cfg(test)]
+mod tests;

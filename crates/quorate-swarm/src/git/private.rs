@@ -1,25 +1,20 @@
-//! A run's own repository: bare, on borrowed objects, with the worktrees of agents and validators.
-//!
-//! What is in a worktree is not trusted: its `.git` file is never followed. Every call names the git folder, the worktree
-//! and an index of its own.
+//! A run's own repository: bare, on borrowed objects. Agents work in its worktrees, the user's is left alone.
 
-use std::collections::BTreeSet;
-use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use quorate_base::{GitOid, Timestamp};
 
 use super::program::{Error, Git, io_at, split_nul, to_path};
-use super::source::{Source, discover};
+use super::source::Source;
 
 /// A run's own repository.
 #[derive(Debug, Clone)]
 pub struct PrivateRepository {
     path: PathBuf,
+    config: &'static str,
 }
 
 /// Who a commit is by.
@@ -44,6 +39,8 @@ pub struct PathChange {
     /// Mode before and after, as git writes it (100644, 100755, 120000, 160000); 0 where there is none.
     pub old_mode: u32,
     pub new_mode: u32,
+    /// What the path points to afterwards, if it is a symbolic link then.
+    pub symlink_target: Option<Vec<u8>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,262 +58,139 @@ pub enum Merge {
     Conflict { paths: Vec<PathBuf>, messages: String },
 }
 
-static INDEXES: AtomicU64 = AtomicU64::new(0);
+/// Mode of a symbolic link in a tree.
+const SYMLINK: u32 = 0o120_000;
 
-/// Makes a new repository in `dir` of everything in `folder` that its ignore files do not exclude.
-pub fn init_from_copy(dir: &Path, folder: &Path, now: Timestamp) -> Result<Source, Error> {
-    copy_folder(folder, dir)?;
-    Git::from_folder(dir).args(["init", "--quiet", "--initial-branch=main", "."]).run()?;
-    Git::from_folder(dir).args(["add", "--all", "."]).run()?;
-    let identity = Identity::quorate();
-    let commit = Git::from_folder(dir).args(["commit", "--quiet", "--no-verify", "-m", "Copy"]);
-    identify(commit, &identity, now).run()?;
-    discover(dir)
+/// The settings of the repository, which its worktrees share. An agent's own git calls must neither run hooks nor
+/// throw away what no branch holds.
+macro_rules! config {
+    ($version:literal, $extensions:literal) => {
+        concat!(
+            "[core]\n\trepositoryformatversion = ",
+            $version,
+            "\n\tfilemode = true\n\tbare = true\n\thooksPath = /dev/null\n[gc]\n\tauto = 0\n\tpruneExpire = never\n",
+            "[maintenance]\n\tauto = false\n",
+            $extensions
+        )
+    };
 }
 
-fn copy_folder(from: &Path, to: &Path) -> Result<(), Error> {
-    fs::create_dir_all(to).map_err(io_at(to))?;
-    for entry in fs::read_dir(from).map_err(io_at(from))? {
-        let entry = entry.map_err(io_at(from))?;
-        let (source, target) = (entry.path(), to.join(entry.file_name()));
-        let kind = entry.file_type().map_err(io_at(&source))?;
-        if entry.file_name() == ".git" {
-            return Err(Error::EmbeddedRepository { path: source });
-        }
-        if kind.is_dir() {
-            // Build results of the original have no place in a fresh copy.
-            if entry.file_name() != "target" && entry.file_name() != crate::workspace::FOLDER {
-                copy_folder(&source, &target)?;
-            }
-        } else if kind.is_symlink() {
-            let link = fs::read_link(&source).map_err(io_at(&source))?;
-            std::os::unix::fs::symlink(link, &target).map_err(io_at(&target))?;
-        } else if kind.is_file() {
-            fs::copy(&source, &target).map_err(io_at(&target))?;
-        }
-    }
-    Ok(())
-}
+const CONFIG_SHA1: &str = config!("0", "");
+const CONFIG_SHA256: &str = config!("1", "[extensions]\n\tobjectformat = sha256\n");
 
-fn identify(git: Git, identity: &Identity, now: Timestamp) -> Git {
+/// Files by which an agent could change how git reads another agent's worktree or history.
+const UNWANTED: [&str; 3] = ["config.worktree", "info/attributes", "info/grafts"];
+
+pub(super) fn identify(git: Git, identity: &Identity, now: Timestamp) -> Git {
     let date = format!("@{} +0000", now.0 / 1000);
+    let quorate = Identity::quorate();
     git.env("GIT_AUTHOR_NAME", &identity.name)
         .env("GIT_AUTHOR_EMAIL", &identity.email)
         .env("GIT_AUTHOR_DATE", &date)
-        .env("GIT_COMMITTER_NAME", "quorate")
-        .env("GIT_COMMITTER_EMAIL", "quorate@quorate.invalid")
+        .env("GIT_COMMITTER_NAME", &quorate.name)
+        .env("GIT_COMMITTER_EMAIL", &quorate.email)
         .env("GIT_COMMITTER_DATE", &date)
 }
 
 impl PrivateRepository {
-    /// Makes the repository of a run on top of the user's objects.
+    /// Makes the repository of a run on top of the user's objects. `refs/quorate/base` keeps the user's current commit.
     pub fn create(path: &Path, source: &Source) -> Result<Self, Error> {
-        let format = Git::in_dir(source.git_dir()).args(["rev-parse", "--show-object-format"]).run()?;
-        let format = format!("--object-format={}", String::from_utf8_lossy(&format).trim());
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(io_at(parent))?;
-        }
-        Git::from_folder(path.parent().unwrap_or(path))
-            .args(["init", "--quiet", "--bare", "--template="])
-            .arg(&format)
-            .arg(path)
-            .run()?;
+        let path = std::path::absolute(path).map_err(io_at(path))?;
+        fs::create_dir_all(&path).map_err(io_at(&path))?;
+        let path = path.canonicalize().map_err(io_at(&path))?;
+        let head = source.head_commit()?;
+        let (format, config) =
+            if head.as_str().len() == 64 { ("sha256", CONFIG_SHA256) } else { ("sha1", CONFIG_SHA1) };
+        let format = format!("--object-format={format}");
+        Git::from_folder(&path).args(["init", "--quiet", "--bare", "--template=", &format, "."]).run()?;
         let objects = source.common_dir().join("objects");
-        let alternates = path.join("objects").join("info").join("alternates");
-        fs::create_dir_all(path.join("objects").join("info")).map_err(io_at(path))?;
-        fs::write(&alternates, quoted(&objects)).map_err(io_at(&alternates))?;
+        let info = path.join("objects").join("info");
+        fs::create_dir_all(&info)
+            .and_then(|()| fs::write(info.join("alternates"), quoted(&objects)))
+            .map_err(io_at(&info))?;
         // A shallow clone's history ends where the user's does.
         let shallow = source.common_dir().join("shallow");
         if shallow.exists() {
             fs::copy(&shallow, path.join("shallow")).map_err(io_at(&shallow))?;
         }
-        Ok(Self { path: path.to_owned() })
+        let made = Self { path, config };
+        made.git()?.args(["update-ref", "refs/quorate/base", head.as_str()]).run()?;
+        Ok(made)
     }
 
-    /// The repository of an earlier run.
+    /// The repository of an earlier run, or of another process.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        if path.join("objects").is_dir() {
-            return Ok(Self { path: path.to_owned() });
+        let not_one = || Error::NotARepository { path: path.to_owned() };
+        let path = path.canonicalize().map_err(|_| not_one())?;
+        let config = fs::read_to_string(path.join("config")).map_err(|_| not_one())?;
+        if !path.join("objects").is_dir() {
+            return Err(not_one());
         }
-        Err(Error::NotARepository { path: path.to_owned() })
+        let sha256 = config.lines().any(|line| line.trim().eq_ignore_ascii_case("objectformat = sha256"));
+        Ok(Self { path, config: if sha256 { CONFIG_SHA256 } else { CONFIG_SHA1 } })
     }
 
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    fn git(&self) -> Git {
-        Git::in_dir(&self.path)
+    /// A call on this repository, with its settings as they were made: `git config` in one agent's worktree writes to
+    /// the file all of them share.
+    pub(super) fn git(&self) -> Result<Git, Error> {
+        let path = self.path.join("config");
+        let found = fs::read(&path);
+        if !found.is_ok_and(|found| found == self.config.as_bytes()) {
+            let aside = self.scrap();
+            fs::write(&aside.0, self.config)
+                .and_then(|()| fs::rename(&aside.0, &path))
+                .map_err(io_at(&path))?;
+        }
+        for name in UNWANTED {
+            let path = self.path.join(name);
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_at(&path)(error)),
+                _ => {}
+            }
+        }
+        Ok(Git::in_dir(&self.path))
     }
 
+    /// The tree of a commit. An error where the commit is not there.
     pub fn tree_of(&self, commit: &GitOid) -> Result<GitOid, Error> {
-        self.git().args(["rev-parse", "--verify", "--quiet", &format!("{commit}^{{tree}}")]).oid()
+        self.git()?.args(["rev-parse", "--verify", "--quiet", &format!("{commit}^{{tree}}")]).oid()
     }
 
+    /// The parents of a commit, in their order.
+    pub fn parents_of(&self, commit: &GitOid) -> Result<Vec<GitOid>, Error> {
+        let answer = self.git()?.args(["rev-list", "--no-walk", "--parents", commit.as_str()]).run()?;
+        let text = String::from_utf8_lossy(&answer);
+        let wrong = || Error::Answer { args: "rev-list".into(), answer: text.chars().take(200).collect() };
+        text.split_whitespace().skip(1).map(|oid| oid.parse().map_err(|_| wrong())).collect()
+    }
+
+    /// The whole message of a commit.
     pub fn message_of(&self, commit: &GitOid) -> Result<String, Error> {
         let message =
-            self.git().args(["log", "-1", "--format=%B", "--no-show-signature", commit.as_str()]).run()?;
+            self.git()?.args(["log", "-1", "--format=%B", "--no-show-signature", commit.as_str()]).run()?;
         Ok(String::from_utf8_lossy(&message).into_owned())
     }
 
     /// The best common ancestor; the base itself where histories share nothing.
     pub fn merge_base(&self, base: &GitOid, commit: &GitOid) -> Result<GitOid, Error> {
-        match self.git().args(["merge-base", base.as_str(), commit.as_str()]).outcome()? {
+        let args = "merge-base";
+        match self.git()?.args([args, base.as_str(), commit.as_str()]).outcome()? {
             (0, answer, _) => {
                 let text = String::from_utf8_lossy(&answer);
                 text.trim()
                     .parse()
-                    .map_err(|_| Error::Answer { args: "merge-base".into(), answer: text.into_owned() })
+                    .map_err(|_| Error::Answer { args: args.into(), answer: text.into_owned() })
             }
-            _ => Ok(base.clone()),
+            (1, _, _) => Ok(base.clone()),
+            (code, _, stderr) => Err(Error::Failed { args: args.into(), code, stderr }),
         }
     }
 
-    /// Checks a commit out in a folder of its own.
-    pub fn add_worktree(&self, path: &Path, commit: &GitOid) -> Result<(), Error> {
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(io_at(parent))?;
-        }
-        // Git picks a free name for a worktree and then takes it; two at once may pick the same.
-        let _turn = self.turn()?;
-        self.git()
-            .args(["worktree", "add", "--quiet", "--detach", "--force"])
-            .arg(path)
-            .arg(commit.as_str())
-            .run()?;
-        Ok(())
-    }
-
-    /// Waits until nobody else, in any process, is adding a worktree.
-    fn turn(&self) -> Result<fs::File, Error> {
-        let path = self.path.join("worktrees.lock");
-        let file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(io_at(&path))?;
-        rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)
-            .map_err(|errno| io_at(&path)(errno.into()))?;
-        Ok(file)
-    }
-
-    /// Removes a worktree, also one half made or half removed; one that is not there is no error.
-    pub fn remove_worktree(&self, path: &Path) -> Result<(), Error> {
-        remove_folder(path)?;
-        if let Some(name) = self.worktree_name(path) {
-            let admin = self.path.join("worktrees").join(name);
-            remove_folder(&admin)?;
-        }
-        Ok(())
-    }
-
-    /// Removes every worktree below a folder but those to be kept.
-    pub fn remove_worktrees_below(&self, folder: &Path, keep: &BTreeSet<PathBuf>) -> Result<(), Error> {
-        for (admin, path) in self.worktrees()? {
-            if path.starts_with(folder) && !keep.contains(&path) {
-                remove_folder(&path)?;
-                remove_folder(&admin)?;
-            }
-        }
-        // Folders whose worktree was not registered yet, or is not any more.
-        let entries = match fs::read_dir(folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            other => other.map_err(io_at(folder))?,
-        };
-        for entry in entries.flatten() {
-            let path = entry.path();
-            if !keep.iter().any(|kept| kept.starts_with(&path)) {
-                remove_folder(&path)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The administrative folders of all worktrees, with the worktrees' own.
-    fn worktrees(&self) -> Result<Vec<(PathBuf, PathBuf)>, Error> {
-        let folder = self.path.join("worktrees");
-        let entries = match fs::read_dir(&folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            other => other.map_err(io_at(&folder))?,
-        };
-        let mut found = Vec::new();
-        for entry in entries.flatten() {
-            let Ok(mut gitdir) = fs::read(entry.path().join("gitdir")) else { continue };
-            if gitdir.last() == Some(&b'\n') {
-                gitdir.pop();
-            }
-            if let Some(worktree) = to_path(&gitdir).parent() {
-                found.push((entry.path(), worktree.to_owned()));
-            }
-        }
-        Ok(found)
-    }
-
-    /// The name git gave a worktree; found by its place, never by what stands in it.
-    fn worktree_name(&self, path: &Path) -> Option<std::ffi::OsString> {
-        let path = canonical(path);
-        let found = self.worktrees().ok()?.into_iter().find(|(_, worktree)| canonical(worktree) == path)?;
-        found.0.file_name().map(OsStr::to_owned)
-    }
-
-    /// A call on a worktree with an index that nobody else has, which is removed with what is returned.
-    fn in_worktree(&self, path: &Path) -> Result<(Git, Scrap), Error> {
-        let name = self.worktree_name(path).ok_or_else(|| Error::NotARepository { path: path.to_owned() })?;
-        let scrap = self.scrap();
-        let git = Git::in_dir(&self.path.join("worktrees").join(name))
-            .env("GIT_WORK_TREE", path)
-            .env("GIT_INDEX_FILE", &scrap.0);
-        Ok((git, scrap))
-    }
-
-    fn scrap(&self) -> Scrap {
-        let n = INDEXES.fetch_add(1, Ordering::Relaxed);
-        Scrap(self.path.join(format!("index-{}-{n}", std::process::id())))
-    }
-
-    fn with_index(&self, path: &Path, scrap: &Scrap) -> Result<Git, Error> {
-        let (git, own) = self.in_worktree(path)?;
-        drop(own);
-        Ok(git.env("GIT_INDEX_FILE", &scrap.0))
-    }
-
-    /// The tree of everything in a worktree that is not ignored.
-    pub fn snapshot(&self, path: &Path) -> Result<GitOid, Error> {
-        refuse_embedded(path)?;
-        let scrap = self.scrap();
-        // From the commit it was made of, so that what the agent did to its own index means nothing.
-        let head = self.worktree_commit(path)?;
-        self.with_index(path, &scrap)?.args(["read-tree", head.as_str()]).run()?;
-        self.with_index(path, &scrap)?.in_folder(path).args(["add", "--all", "."]).run()?;
-        self.with_index(path, &scrap)?.arg("write-tree").oid()
-    }
-
-    /// The commit a worktree stands on: its own HEAD, which an agent that commits has moved.
-    fn worktree_commit(&self, path: &Path) -> Result<GitOid, Error> {
-        let (git, _scrap) = self.in_worktree(path)?;
-        git.args(["rev-parse", "--verify", "--quiet", "HEAD^{commit}"]).oid()
-    }
-
-    /// The tree of the user's worktree as it is, without touching the user's index.
-    pub fn worktree_tree(&self, source: &Source) -> Result<GitOid, Error> {
-        let scrap = self.scrap();
-        let git =
-            || Git::in_dir(&self.path).env("GIT_WORK_TREE", source.top()).env("GIT_INDEX_FILE", &scrap.0);
-        let head = source.head_commit()?;
-        git().args(["read-tree", head.as_str()]).run()?;
-        // The private repository's exclude file is empty; the user's own counts for the user's worktree.
-        let exclude = source.common_dir().join("info").join("exclude");
-        let info = self.path.join("info");
-        if exclude.exists() {
-            fs::create_dir_all(&info).map_err(io_at(&info))?;
-            fs::copy(&exclude, info.join("exclude")).map_err(io_at(&exclude))?;
-        }
-        git().in_folder(source.top()).args(["add", "--all", "."]).run()?;
-        git().arg("write-tree").oid()
-    }
-
-    /// Writes a commit; the same arguments give the same commit.
+    /// Writes a commit and keeps it; the same arguments give the same commit. Times are to the second.
     pub fn commit_tree(
         &self,
         tree: &GitOid,
@@ -325,28 +199,38 @@ impl PrivateRepository {
         identity: &Identity,
         now: Timestamp,
     ) -> Result<GitOid, Error> {
-        let mut git = self.git().args(["commit-tree", "--no-gpg-sign", tree.as_str()]);
+        let mut git = self.git()?.args(["commit-tree", "--no-gpg-sign", tree.as_str()]);
         for parent in parents {
             git = git.args(["-p", parent.as_str()]);
         }
-        identify(git, identity, now).input(message.as_bytes().to_vec()).oid()
+        let commit = identify(git, identity, now).input(message.as_bytes().to_vec()).oid()?;
+        // What no ref holds is lost when an agent tidies up what it takes for its own repository.
+        self.keep(&commit)?;
+        Ok(commit)
+    }
+
+    /// Holds a commit by a ref; answers the ref.
+    pub(super) fn keep(&self, commit: &GitOid) -> Result<String, Error> {
+        let name = format!("refs/quorate/commits/{commit}");
+        self.git()?.args(["update-ref", &name, commit.as_str()]).run()?;
+        Ok(name)
     }
 
     /// The paths in which two trees differ.
     pub fn changed_paths(&self, base: &GitOid, tree: &GitOid) -> Result<Vec<PathChange>, Error> {
-        let raw = self
-            .git()
-            .args(["diff-tree", "-r", "-z", "--raw", "--no-renames", base.as_str(), tree.as_str()])
-            .run()?;
+        let args =
+            ["diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", base.as_str(), tree.as_str()];
+        let raw = self.git()?.args(args).run()?;
         let mut pieces = split_nul(&raw);
         let mut changes = Vec::new();
+        let mut links = Vec::new();
         while let (Some(head), Some(path)) = (pieces.next(), pieces.next()) {
             let fields: Vec<_> = head.split(|byte| *byte == b' ').map(String::from_utf8_lossy).collect();
             let wrong = || Error::Answer {
                 args: "diff-tree".into(),
                 answer: String::from_utf8_lossy(head).into_owned(),
             };
-            let [old, new, _, _, status] = fields.as_slice() else { return Err(wrong()) };
+            let [old, new, _, oid, status] = fields.as_slice() else { return Err(wrong()) };
             let mode = |text: &str| u32::from_str_radix(text, 8).map_err(|_| wrong());
             let status = match status.as_ref() {
                 "A" => PathStatus::Added,
@@ -355,78 +239,80 @@ impl PrivateRepository {
                 "T" => PathStatus::TypeChanged,
                 _ => return Err(wrong()),
             };
+            let (old_mode, new_mode) = (mode(old.trim_start_matches(':'))?, mode(new)?);
+            if new_mode == SYMLINK {
+                links.push((changes.len(), oid.to_string()));
+            }
             changes.push(PathChange {
                 path: to_path(path),
                 status,
-                old_mode: mode(old.trim_start_matches(':'))?,
-                new_mode: mode(new)?,
+                old_mode,
+                new_mode,
+                symlink_target: None,
             });
         }
+        let oids: Vec<&str> = links.iter().map(|(_, oid)| oid.as_str()).collect();
+        for ((index, _), target) in links.iter().zip(self.blobs(&oids)?) {
+            changes[*index].symlink_target = Some(target);
+        }
         Ok(changes)
+    }
+
+    /// The contents of blobs.
+    fn blobs(&self, oids: &[&str]) -> Result<Vec<Vec<u8>>, Error> {
+        if oids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let input = oids.iter().flat_map(|oid| [oid.as_bytes(), b"\n"].concat()).collect();
+        let answer = self.git()?.args(["cat-file", "--batch"]).input(input).run()?;
+        let mut rest = answer.as_slice();
+        let mut next = || {
+            // `OID blob SIZE`, a line break, so many bytes, a line break.
+            let line = rest.iter().position(|byte| *byte == b'\n')?;
+            let size =
+                std::str::from_utf8(&rest[..line]).ok()?.split_once(" blob ")?.1.parse::<usize>().ok()?;
+            let content = rest.get(line + 1..)?.get(..size)?.to_vec();
+            rest = rest.get(line + 1 + size + 1..)?;
+            Some(content)
+        };
+        let wrong = || Error::Answer { args: "cat-file".into(), answer: "a link's target is missing".into() };
+        oids.iter().map(|_| next().ok_or_else(wrong)).collect()
     }
 
     /// Merges two commits in memory.
     pub fn merge(&self, base: &GitOid, ours: &GitOid, theirs: &GitOid) -> Result<Merge, Error> {
         let base = format!("--merge-base={base}");
-        let git = self.git().args([
-            "merge-tree",
-            "--write-tree",
-            "-z",
-            "--name-only",
-            &base,
-            ours.as_str(),
-            theirs.as_str(),
-        ]);
-        let (code, answer, stderr) = git.outcome()?;
-        let failed = |code, stderr| Error::Failed { args: "merge-tree".into(), code, stderr };
-        let mut sections = answer.split(|byte| *byte == 0);
-        let tree = sections.next().map(String::from_utf8_lossy).unwrap_or_default();
+        let args = ["merge-tree", "--write-tree", "-z", "--name-only", &base, ours.as_str(), theirs.as_str()];
+        let (code, answer, stderr) = self.git()?.args(args).outcome()?;
+        let failed = |stderr| Error::Failed { args: args.join(" "), code, stderr };
+        let mut pieces = answer.split(|byte| *byte == 0);
+        let tree = pieces.next().map(String::from_utf8_lossy).unwrap_or_default();
         match code {
-            0 => Ok(Merge::Clean { tree: tree.trim().parse().map_err(|_| failed(0, tree.into_owned()))? }),
+            0 => Ok(Merge::Clean { tree: tree.trim().parse().map_err(|_| failed(tree.into_owned()))? }),
             1 => {
-                // Paths up to an empty piece, then messages.
+                // Paths up to an empty piece, then messages: a number of paths, as many paths, a kind, and words.
                 let paths: Vec<PathBuf> =
-                    sections.by_ref().take_while(|piece| !piece.is_empty()).map(to_path).collect();
-                let messages: Vec<_> =
-                    sections.map(|piece| String::from_utf8_lossy(piece).into_owned()).collect();
-                Ok(Merge::Conflict { paths, messages: messages.join(" ") })
+                    pieces.by_ref().take_while(|piece| !piece.is_empty()).map(to_path).collect();
+                let mut messages = String::new();
+                while let Some(count) =
+                    pieces.next().and_then(|piece| std::str::from_utf8(piece).ok()?.parse::<usize>().ok())
+                {
+                    messages.push_str(
+                        &pieces.by_ref().nth(count + 1).map(String::from_utf8_lossy).unwrap_or_default(),
+                    );
+                }
+                Ok(Merge::Conflict { paths, messages })
             }
-            code => Err(failed(code, stderr)),
+            _ => Err(failed(stderr)),
         }
-    }
-
-    /// Whether every tracked file in a worktree still is what the tree says, by content and not by dates.
-    pub fn checkout_is(&self, path: &Path, tree: &GitOid) -> Result<bool, Error> {
-        let scrap = self.scrap();
-        self.with_index(path, &scrap)?.args(["read-tree", tree.as_str()]).run()?;
-        // A fresh index knows no dates: refreshing compares contents.
-        let (refreshed, _, _) =
-            self.with_index(path, &scrap)?.args(["update-index", "-q", "--really-refresh"]).outcome()?;
-        if refreshed != 0 {
-            return Ok(false);
-        }
-        let (same, _, _) = self
-            .with_index(path, &scrap)?
-            .args(["diff-files", "--quiet", "--ignore-submodules"])
-            .outcome()?;
-        Ok(same == 0)
     }
 }
 
-/// An index file nobody else has.
-#[derive(Debug)]
-struct Scrap(PathBuf);
-
-impl Drop for Scrap {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
-/// A path as `objects/info/alternates` takes it.
+/// A path as `objects/info/alternates` takes it: one a line, in C's quotes where it has a line break itself.
 fn quoted(path: &Path) -> Vec<u8> {
     let bytes = path.as_os_str().as_bytes();
-    if !bytes.iter().any(|byte| matches!(byte, b'"' | b'\\' | b'\n' | b'#')) {
+    if !bytes.contains(&b'\n') {
+        // Only a first character could be taken for a quote or a comment, and that is a slash.
         return [bytes, b"\n"].concat();
     }
     let mut out = vec![b'"'];
@@ -439,55 +325,4 @@ fn quoted(path: &Path) -> Vec<u8> {
     }
     out.extend(b"\"\n");
     out
-}
-
-/// The path with its folder resolved; the last part may be gone.
-fn canonical(path: &Path) -> PathBuf {
-    let resolved = path.parent().and_then(|parent| parent.canonicalize().ok()).zip(path.file_name());
-    resolved.map_or_else(|| path.to_owned(), |(parent, name)| parent.join(name))
-}
-
-/// A repository inside a worktree would be taken in as a link to a commit nobody has.
-fn refuse_embedded(folder: &Path) -> Result<(), Error> {
-    for entry in fs::read_dir(folder).map_err(io_at(folder))? {
-        let entry = entry.map_err(io_at(folder))?;
-        let path = entry.path();
-        if !entry.file_type().map_err(io_at(&path))?.is_dir() {
-            continue;
-        }
-        if entry.file_name() == ".git" {
-            return Err(Error::EmbeddedRepository { path: folder.to_owned() });
-        }
-        if entry.file_name() != "target" && entry.file_name() != "node_modules" {
-            refuse_embedded(&path)?;
-        }
-    }
-    Ok(())
-}
-
-fn remove_folder(path: &Path) -> Result<(), Error> {
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(io_at(path)(error)),
-        Ok(metadata) if metadata.is_dir() => match fs::remove_dir_all(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(_) => {
-                make_writable(path);
-                fs::remove_dir_all(path).map_err(io_at(path))
-            }
-            Ok(()) => Ok(()),
-        },
-        Ok(_) => fs::remove_file(path).map_err(io_at(path)),
-    }
-}
-
-/// Read-only folders, as some tools leave them, keep their contents from being removed.
-fn make_writable(path: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
-    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            make_writable(&entry.path());
-        }
-    }
 }

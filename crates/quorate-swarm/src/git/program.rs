@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 
 use quorate_base::GitOid;
 
@@ -17,6 +18,8 @@ pub enum Error {
     Missing,
     #[error("git could not be started: {0}")]
     Start(io::Error),
+    #[error("this is git {found}; Quorate needs {} or newer", version(NEEDED))]
+    TooOld { found: String },
     #[error("git {args} failed ({code}): {stderr}")]
     Failed { args: String, code: i32, stderr: String },
     #[error("git {args} answered what was not expected: {answer}")]
@@ -29,10 +32,30 @@ pub enum Error {
     NoCommits { path: PathBuf },
     #[error("`{rev}` names no commit here; `git log --oneline --all` shows what there is")]
     NoSuchRevision { rev: String },
-    #[error("the agent made a git repository of its own in {}; a change cannot hold one", path.display())]
+    #[error("{} holds a git repository of its own, which a change cannot: remove its `.git`, or ignore the folder", path.display())]
     EmbeddedRepository { path: PathBuf },
+    /// Unreadable files, names git refuses, a worktree that is gone.
+    #[error("the files in {} cannot be taken in as a change: {reason}", path.display())]
+    Unstageable { path: PathBuf, reason: String },
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
+}
+
+/// The oldest git that can merge in memory onto a named base.
+const NEEDED: [u32; 2] = [2, 40];
+
+fn version([major, minor]: [u32; 2]) -> String {
+    format!("{major}.{minor}")
+}
+
+/// Refuses a git that lacks what is needed.
+pub(super) fn check_version() -> Result<(), Error> {
+    let answer = Git::bare().arg("version").run()?;
+    let text = String::from_utf8_lossy(&answer);
+    let found = text.trim().trim_start_matches("git version ");
+    let mut numbers = found.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse::<u32>().unwrap_or(0));
+    let has = [numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)];
+    if has < NEEDED { Err(Error::TooOld { found: found.to_owned() }) } else { Ok(()) }
 }
 
 impl Error {
@@ -41,10 +64,13 @@ impl Error {
         matches!(
             self,
             Self::Missing
+                | Self::TooOld { .. }
                 | Self::NotARepository { .. }
                 | Self::Bare { .. }
                 | Self::NoCommits { .. }
                 | Self::NoSuchRevision { .. }
+                | Self::EmbeddedRepository { .. }
+                | Self::Unstageable { .. }
         )
     }
 }
@@ -58,18 +84,33 @@ pub(super) struct Git {
 }
 
 impl Git {
-    /// A call in a repository given by its git folder.
+    /// A call in a repository of ours, given by its git folder: no setting of the user's counts.
     pub(super) fn in_dir(git_dir: &Path) -> Self {
         let mut git = Self::bare();
-        git.command.arg("--git-dir").arg(git_dir);
+        git.command
+            .arg("-c")
+            .arg("core.excludesFile=/dev/null")
+            .arg("-c")
+            .arg("core.attributesFile=/dev/null");
+        git.command.arg("--git-dir").arg(git_dir).current_dir(git_dir);
         git
     }
 
     /// A call that finds its repository from a folder.
     pub(super) fn from_folder(folder: &Path) -> Self {
         let mut git = Self::bare();
-        git.command.arg("-C").arg(folder);
+        git.command.current_dir(folder);
         git
+    }
+
+    /// With the user's own settings, for questions about the user's own files: what is ignored, and how contents are
+    /// converted, is as the user's own git has it.
+    pub(super) fn under_user_settings(mut self) -> Self {
+        self.command.env_remove("GIT_CONFIG_GLOBAL").env_remove("GIT_CONFIG_NOSYSTEM");
+        if let Some(value) = std::env::var_os("XDG_CONFIG_HOME") {
+            self.command.env("XDG_CONFIG_HOME", value);
+        }
+        self
     }
 
     fn bare() -> Self {
@@ -83,6 +124,10 @@ impl Git {
         let fixed = [
             ("GIT_CONFIG_NOSYSTEM", "1"),
             ("GIT_CONFIG_GLOBAL", "/dev/null"),
+            ("GIT_ATTR_NOSYSTEM", "1"),
+            // An agent could have git show one object in place of another: what is judged would not be what lands.
+            ("GIT_NO_REPLACE_OBJECTS", "1"),
+            ("GIT_GRAFT_FILE", "/dev/null"),
             ("GIT_TERMINAL_PROMPT", "0"),
             ("GIT_OPTIONAL_LOCKS", "0"),
             ("LC_ALL", "C"),
@@ -92,9 +137,14 @@ impl Git {
             "core.hooksPath=/dev/null",
             "core.fsmonitor=false",
             "core.quotePath=false",
+            "core.splitIndex=false",
+            // The journal says that a commit exists once it is durable; so must its objects be.
+            "core.fsync=committed,loose-object",
+            "core.fsyncMethod=batch",
             "protocol.ext.allow=never",
             "gc.auto=0",
             "maintenance.auto=false",
+            "fetch.writeCommitGraph=false",
             "advice.graftFileDeprecated=false",
             // Whose folder it is does not matter: nothing from it is executed.
             "safe.directory=*",
@@ -139,15 +189,22 @@ impl Git {
     /// Runs it; exit code, output, complaint.
     pub(super) fn outcome(mut self) -> Result<(i32, Vec<u8>, String), Error> {
         self.command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let start = |error: io::Error| {
-            if error.kind() == io::ErrorKind::NotFound { Error::Missing } else { Error::Start(error) }
+        let folder = self.command.get_current_dir().map(Path::to_owned);
+        let start = |error: io::Error| match folder {
+            _ if error.kind() != io::ErrorKind::NotFound => Error::Start(error),
+            Some(path) if !path.is_dir() => Error::NotARepository { path },
+            _ => Error::Missing,
         };
         let mut child = self.command.spawn().map_err(start)?;
-        if let (Some(input), Some(mut stdin)) = (self.input.take(), child.stdin.take()) {
-            // Inputs are far smaller than a pipe holds; git reads them whole before it answers.
-            let _ = stdin.write_all(&input);
-        }
-        let output = child.wait_with_output().map_err(Error::Start)?;
+        let (input, stdin) = (self.input.take(), child.stdin.take());
+        let output = thread::scope(|scope| {
+            if let (Some(input), Some(mut stdin)) = (input, stdin) {
+                // Beside the reading, so that neither side waits for the other; a git that stops reading says why itself.
+                scope.spawn(move || stdin.write_all(&input));
+            }
+            child.wait_with_output()
+        });
+        let output = output.map_err(Error::Start)?;
         let stderr = String::from_utf8_lossy(&output.stderr).trim().chars().take(2000).collect();
         Ok((output.status.code().unwrap_or(-1), output.stdout, stderr))
     }

@@ -11,8 +11,13 @@ pub const BODY_MAX: usize = 16 << 20;
 
 const FRAME_HEAD: usize = 8;
 const BODY_HEAD: usize = 48;
-/// The most bytes searched for a good frame after a bad one.
-const SEARCH_MAX: usize = 64 << 20;
+/// The longest payload of a record.
+pub const PAYLOAD_MAX: usize = BODY_MAX - BODY_HEAD;
+/// The shortest frame, one without payload.
+const FRAME_MIN: usize = FRAME_HEAD + BODY_HEAD;
+/// The most bytes checksummed in the search for a good frame after a bad one. Searching costs more only where bytes are
+/// made to look like frames over and over.
+const SEARCH_MAX: usize = 256 << 20;
 
 /// A record in its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +47,11 @@ pub enum Tail {
 pub enum Damaged {
     #[error("it does not begin as a journal does")]
     NotAJournal,
+    /// Its creation was cut short; no record was ever in it.
+    #[error(
+        "it ends within its header, so no record was ever in it: the run did not begin, and its folder can be removed"
+    )]
+    NeverBegun,
     #[error("it has format version {0}, this Quorate knows {VERSION}")]
     Version(u16),
     #[error("the header's checksum does not fit")]
@@ -76,7 +86,7 @@ pub fn link(before: &Digest, seq: u64, time: Timestamp, payload: &[u8]) -> Diges
     hasher.finish()
 }
 
-/// Appends a frame to `out`; answers its chain value. The payload must fit into [`BODY_MAX`].
+/// Appends a frame to `out`; answers its chain value. The payload is at most [`PAYLOAD_MAX`].
 pub fn encode(out: &mut Vec<u8>, before: &Digest, seq: u64, time: Timestamp, payload: &[u8]) -> Digest {
     let chain = link(before, seq, time, payload);
     let length = u32::try_from(BODY_HEAD + payload.len()).unwrap_or(u32::MAX);
@@ -99,7 +109,11 @@ fn checksum(frame: &[u8]) -> u32 {
 
 /// Checks a header.
 pub fn check_header(bytes: &[u8]) -> Result<(), Damaged> {
-    if bytes.len() < HEADER_LEN || bytes[..8] != MAGIC {
+    if bytes.len() < HEADER_LEN {
+        let begun = MAGIC.iter().zip(bytes).all(|(expected, found)| expected == found);
+        return Err(if begun { Damaged::NeverBegun } else { Damaged::NotAJournal });
+    }
+    if bytes[..8] != MAGIC {
         return Err(Damaged::NotAJournal);
     }
     let version = u16::from_le_bytes([bytes[8], bytes[9]]);
@@ -134,11 +148,8 @@ pub fn decode(
         let at = offset as u64;
         let rest = &bytes[offset..];
         let Some(length) = whole(rest) else {
-            if good_frame_after(rest) {
-                return Err(Damaged::Frame {
-                    offset: at,
-                    reason: "the checksum does not fit, and good records follow",
-                });
+            if let Some(reason) = doubt_after(rest, seq) {
+                return Err(Damaged::Frame { offset: at, reason });
             }
             return Ok((entries, Tail::Torn { offset: at, bytes: rest.len() as u64 }));
         };
@@ -166,8 +177,36 @@ pub fn decode(
     Ok((entries, Tail::Clean))
 }
 
-/// Whether a whole frame begins anywhere behind the first byte.
-fn good_frame_after(bytes: &[u8]) -> bool {
-    let end = bytes.len().min(SEARCH_MAX);
-    (1..end).any(|start| whole(&bytes[start..]).is_some())
+/// Why bytes that begin with a bad frame are not the torn end of an append: a good frame stands behind the first byte,
+/// or there was too much that looks like one to be sure. `seq` is the number the bad frame would have had.
+fn doubt_after(bytes: &[u8], seq: u64) -> Option<&'static str> {
+    let mut budget = SEARCH_MAX;
+    for start in 1..bytes.len().saturating_sub(FRAME_MIN - 1) {
+        let rest = &bytes[start..];
+        let Some(length) = rest.get(..4).and_then(|field| field.try_into().ok()).map(u32::from_le_bytes)
+        else {
+            break;
+        };
+        let length = length as usize;
+        if !(BODY_HEAD..=BODY_MAX).contains(&length) || length > rest.len() - FRAME_HEAD {
+            continue;
+        }
+        // A frame of this journal that follows has a number in reach; chance bytes almost never have.
+        let at = FRAME_HEAD + 32;
+        let number = rest.get(at..at + 8).and_then(|field| field.try_into().ok()).map(u64::from_le_bytes);
+        let in_reach = seq..=seq.saturating_add((bytes.len() / FRAME_MIN) as u64);
+        if !number.is_some_and(|number| in_reach.contains(&number)) {
+            continue;
+        }
+        let Some(left) = budget.checked_sub(length) else {
+            return Some(
+                "the checksum does not fit, and what follows is not clearly the end of an interrupted write",
+            );
+        };
+        budget = left;
+        if whole(rest).is_some() {
+            return Some("the checksum does not fit, and good records follow");
+        }
+    }
+    None
 }

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 use quorate_base::{Digest, Timestamp};
 use rustix::fs::{FlockOperation, flock};
 
-use super::frame::{self, BODY_MAX, Damaged, Entry, HEADER_LEN, Tail};
+use super::frame::{self, Damaged, Entry, HEADER_LEN, PAYLOAD_MAX, Tail};
 
 /// A journal cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("journal {}: {source}", path.display())]
+    #[error("journal {}: {source}{}", path.display(), hint(source))]
     Io { path: PathBuf, source: io::Error },
     #[error("journal {}: {damage}", path.display())]
     Damaged { path: PathBuf, damage: Damaged },
@@ -21,8 +21,18 @@ pub enum Error {
     Locked { path: PathBuf },
     #[error("journal {} took no more records since a write failed; nothing after the failure is true", path.display())]
     Poisoned { path: PathBuf },
-    #[error("a record of {bytes} bytes does not fit into a journal ({BODY_MAX} at most)")]
+    #[error("a record of {bytes} bytes does not fit into a journal ({PAYLOAD_MAX} at most)")]
     TooLarge { bytes: usize },
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; free some space, then `quorate resume`: what was recorded before is safe"
+        }
+        io::ErrorKind::AlreadyExists => "; a journal is never written over",
+        _ => "",
+    }
 }
 
 impl Error {
@@ -72,28 +82,27 @@ impl Journal {
     pub fn create(path: &Path, id: [u8; 16]) -> Result<Self, Error> {
         let at = |source| Error::Io { path: path.to_owned(), source };
         let header = frame::header(id);
-        // Written aside and moved, so that a journal that is there has its header.
-        let aside = path.with_extension("new");
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&aside)
-            .map_err(at)?;
+        // Written aside and linked, so that a journal that is there has its header; locked before anybody can see it.
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(format!(".new-{}", std::process::id()));
+        let aside = Aside(aside.into());
+        let mut file =
+            OpenOptions::new().append(true).create_new(true).mode(0o600).open(&aside.0).map_err(at)?;
+        lock(&file, path)?;
         file.write_all(&header).and_then(|()| file.sync_all()).map_err(at)?;
-        std::fs::hard_link(&aside, path).and_then(|()| std::fs::remove_file(&aside)).map_err(at)?;
+        std::fs::hard_link(&aside.0, path).map_err(at)?;
+        drop(aside);
         if let Some(folder) = path.parent() {
+            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(at)?;
         }
-        lock(&file, path)?;
         Ok(Self::on(path, Box::new(file), frame::genesis(&header), 0))
     }
 
     /// Opens a journal for more records, with those that are there. A torn tail is cut off and told.
     pub fn open(path: &Path) -> Result<(Self, Vec<Entry>, Option<TornTail>), Error> {
         let at = |source| Error::Io { path: path.to_owned(), source };
-        let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(at)?;
+        let mut file = OpenOptions::new().read(true).append(true).open(path).map_err(at)?;
         lock(&file, path)?;
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(at)?;
@@ -105,7 +114,6 @@ impl Journal {
                 Some(TornTail { offset, bytes })
             }
         };
-        file.seek(SeekFrom::End(0)).map_err(at)?;
         let chain = entries.last().map_or_else(|| frame::genesis(&bytes[..HEADER_LEN]), |entry| entry.chain);
         let next = entries.len() as u64;
         Ok((Self::on(path, Box::new(file), chain, next), entries, torn))
@@ -118,12 +126,12 @@ impl Journal {
 
     /// Appends records together and answers their numbers once all of them are durable.
     ///
-    /// After a failed write nobody knows what is on the disk: the journal takes nothing more until it is opened again.
+    /// One write and one sync, however many there are. After a failed write nobody knows what is on the disk: the journal takes nothing more until it is opened again.
     pub fn append(&mut self, time: Timestamp, payloads: &[&[u8]]) -> Result<Vec<u64>, Error> {
         if self.poisoned {
             return Err(Error::Poisoned { path: self.path.clone() });
         }
-        if let Some(long) = payloads.iter().find(|payload| payload.len() > BODY_MAX - 64) {
+        if let Some(long) = payloads.iter().find(|payload| payload.len() > PAYLOAD_MAX) {
             return Err(Error::TooLarge { bytes: long.len() });
         }
         let mut bytes = Vec::new();
@@ -164,24 +172,73 @@ fn lock(file: &File, path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Reads a journal as it grows.
+/// The name a file has until it is whole.
+#[derive(Debug)]
+struct Aside(PathBuf);
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Reads a journal as it grows, from where it left off.
 #[derive(Debug)]
 pub struct Follower {
     path: PathBuf,
-    seen: usize,
+    file: File,
+    offset: u64,
+    chain: Digest,
+    next: u64,
 }
 
 impl Follower {
-    /// Follows a journal behind its first `seen` records.
+    /// Follows a journal behind its first `seen` records, or behind all of them where there are fewer.
     pub fn after(path: &Path, seen: usize) -> Result<Self, Error> {
-        Ok(Self { path: path.to_owned(), seen })
+        let at = |source| Error::Io { path: path.to_owned(), source };
+        let mut file = File::open(path).map_err(at)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(at)?;
+        let (mut entries, tail) = decode(path, &bytes)?;
+        let end = match tail {
+            Tail::Clean => bytes.len() as u64,
+            Tail::Torn { offset, .. } => offset,
+        };
+        let offset = entries.get(seen).map_or(end, |entry| entry.offset);
+        entries.truncate(seen);
+        let chain = entries.last().map_or_else(|| frame::genesis(&bytes[..HEADER_LEN]), |entry| entry.chain);
+        Ok(Self { path: path.to_owned(), file, offset, chain, next: entries.len() as u64 })
     }
 
     /// Records that have come since; a frame half written is left for later.
     pub fn poll(&mut self) -> Result<Vec<Entry>, Error> {
-        let (mut entries, _) = Journal::read(&self.path)?;
-        let fresh = entries.split_off(self.seen.min(entries.len()));
-        self.seen += fresh.len();
-        Ok(fresh)
+        let at = |source| Error::Io { path: self.path.clone(), source };
+        let mut bytes = Vec::new();
+        self.file.seek(SeekFrom::Start(self.offset)).map_err(at)?;
+        self.file.read_to_end(&mut bytes).map_err(at)?;
+        let damaged = |damage| Error::Damaged { path: self.path.clone(), damage };
+        let length = self.file.metadata().map_err(at)?.len();
+        if length < self.offset {
+            let reason = "records that were there are gone";
+            return Err(damaged(Damaged::Frame { offset: length, reason }));
+        }
+        let (mut entries, tail) =
+            frame::decode(&bytes, 0, self.chain, self.next).map_err(|damage| match damage {
+                Damaged::Frame { offset, reason } => {
+                    damaged(Damaged::Frame { offset: self.offset + offset, reason })
+                }
+                other => damaged(other),
+            })?;
+        for entry in &mut entries {
+            entry.offset += self.offset;
+        }
+        self.offset += match tail {
+            Tail::Clean => bytes.len() as u64,
+            Tail::Torn { offset, .. } => offset,
+        };
+        if let Some(last) = entries.last() {
+            (self.chain, self.next) = (last.chain, last.seq + 1);
+        }
+        Ok(entries)
     }
 }

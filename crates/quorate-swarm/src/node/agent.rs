@@ -134,7 +134,7 @@ impl Job {
         let base_tree = repository.tree_of(base)?;
         let tree = match repository.snapshot(&worktree) {
             Ok(tree) => tree,
-            Err(error @ git::Error::EmbeddedRepository { .. }) => {
+            Err(error @ (git::Error::EmbeddedRepository { .. } | git::Error::Unstageable { .. })) => {
                 let outcome = TaskOutcome::Failed { reason: error.to_string() };
                 return Ok(vec![Record::TaskClosed { task: task.clone(), outcome }]);
             }

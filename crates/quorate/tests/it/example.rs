@@ -12,7 +12,8 @@ fn the_example_lands_good_work_and_refuses_the_rest_each_for_its_own_reason() {
     let folder = tempfile::tempdir().unwrap();
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/tidy");
     for part in ["repo", "agents", "swarm.toml"] {
-        let copied = Command::new("cp").arg("-r").arg(example.join(part)).arg(folder.path()).status().unwrap();
+        let copied =
+            Command::new("cp").arg("-r").arg(example.join(part)).arg(folder.path()).status().unwrap();
         assert!(copied.success());
     }
     let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
@@ -22,7 +23,9 @@ fn the_example_lands_good_work_and_refuses_the_rest_each_for_its_own_reason() {
     let summary: Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();
     let reasons = |list: &str, key: &str, why: &str| -> BTreeMap<String, String> {
         let items = summary[list].as_array().unwrap().iter();
-        items.map(|item| (item[key].as_str().unwrap().to_owned(), item[why].as_str().unwrap().to_owned())).collect()
+        items
+            .map(|item| (item[key].as_str().unwrap().to_owned(), item[why].as_str().unwrap().to_owned()))
+            .collect()
     };
     let landed = reasons("landed", "change", "tree");
     for change in ["format", "lint", "remove-dead-code", "write-tests", "write-docs", "index"] {
@@ -37,7 +40,8 @@ fn the_example_lands_good_work_and_refuses_the_rest_each_for_its_own_reason() {
     let failed = reasons("unfinished", "task", "reason");
     assert!(failed["study"].contains("wall time limit"), "{summary:#}");
     assert!(failed["analyse"].contains("memory limit"), "{summary:#}");
-    let attempts = summary["agents"].as_array().unwrap().iter().filter(|agent| agent["task"] == "index").count();
+    let attempts =
+        summary["agents"].as_array().unwrap().iter().filter(|agent| agent["task"] == "index").count();
     assert_eq!(attempts, 2, "the crashed agent was launched again: {summary:#}");
     // At one moment at least six agents were at work.
     let (mut now, mut most) = (0_i32, 0_i32);

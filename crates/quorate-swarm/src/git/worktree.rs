@@ -1,0 +1,288 @@
+//! Worktrees of a run's repository, and reading what is in them.
+//!
+//! What is in a worktree is not trusted, and neither is what its agent told git: the `.git` file is never followed, the
+//! agent's index and HEAD mean nothing. Every reading names the repository and has an index of its own, without dates
+//! in it, so that contents are compared.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use quorate_base::GitOid;
+use rustix::fs::{FlockOperation, flock};
+
+use super::folder::remove_folder;
+use super::private::PrivateRepository;
+use super::program::{Error, Git, io_at, split_nul, to_path};
+use super::source::Source;
+
+/// Name of the file beside git's own that says which commit a worktree was made of.
+const BASE: &str = "quorate-base";
+
+static SCRAPS: AtomicU64 = AtomicU64::new(0);
+
+/// A file name nobody else has, removed with the value.
+#[derive(Debug)]
+pub(super) struct Scrap(pub(super) PathBuf);
+
+impl Drop for Scrap {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+impl PrivateRepository {
+    pub(super) fn scrap(&self) -> Scrap {
+        let n = SCRAPS.fetch_add(1, Ordering::Relaxed);
+        Scrap(self.path().join(format!("scrap-{}-{n}", std::process::id())))
+    }
+
+    /// Checks a commit out in a folder of its own, which must be empty or not there. HEAD is detached.
+    pub fn add_worktree(&self, path: &Path, commit: &GitOid) -> Result<(), Error> {
+        let path = std::path::absolute(path).map_err(io_at(path))?;
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(io_at(parent))?;
+        }
+        let admin = self.register(&path, commit)?;
+        let base = admin.join(BASE);
+        fs::write(&base, commit.as_str()).map_err(io_at(&base))?;
+        // The only time the worktree's own index is written; from now on it is its agent's.
+        self.git()?;
+        Git::in_dir(&admin)
+            .env("GIT_WORK_TREE", &path)
+            .in_folder(&path)
+            .args(["reset", "--quiet", "--hard", "--no-recurse-submodules"])
+            .run()?;
+        Ok(())
+    }
+
+    /// Makes a worktree without files; answers git's own folder for it.
+    fn register(&self, path: &Path, commit: &GitOid) -> Result<PathBuf, Error> {
+        let _turn = self.turn()?;
+        // One left half made by a git that was killed would make every later one fail.
+        for admin in self.admins()? {
+            if fs::metadata(admin.join("commondir")).map_or(0, |metadata| metadata.len()) == 0 {
+                remove_folder(&admin)?;
+            }
+        }
+        self.git()?
+            .args(["worktree", "add", "--quiet", "--no-checkout", "--detach", "--force"])
+            .arg(path)
+            .arg(commit.as_str())
+            .run()?;
+        self.admin_of(path)?.ok_or_else(|| Error::NotARepository { path: path.to_owned() })
+    }
+
+    /// Waits until nobody else, in any process, is adding or removing a worktree: git looks at all of them when it adds
+    /// one, and fails where it finds one half made.
+    fn turn(&self) -> Result<fs::File, Error> {
+        let path = self.path().join("worktrees.lock");
+        let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path);
+        let file = file.map_err(io_at(&path))?;
+        flock(&file, FlockOperation::LockExclusive).map_err(|errno| io_at(&path)(errno.into()))?;
+        Ok(file)
+    }
+
+    /// Removes a worktree, also one half made or half removed; one that is not there is no error.
+    pub fn remove_worktree(&self, path: &Path) -> Result<(), Error> {
+        remove_folder(path)?;
+        let _turn = self.turn()?;
+        self.admin_of(path)?.map_or(Ok(()), |admin| remove_folder(&admin))
+    }
+
+    /// Empties a folder of worktrees of everything but those to be kept.
+    pub fn remove_worktrees_below(&self, folder: &Path, keep: &BTreeSet<PathBuf>) -> Result<(), Error> {
+        let below = canonical(folder);
+        let keep: BTreeSet<PathBuf> = keep.iter().map(|path| canonical(path)).collect();
+        for (admin, path) in self.worktrees()? {
+            let path = canonical(&path);
+            if path.starts_with(&below) && !keep.contains(&path) {
+                remove_folder(&path)?;
+                let _turn = self.turn()?;
+                remove_folder(&admin)?;
+            }
+        }
+        // A worktree that was being made is not registered yet.
+        let entries = match fs::read_dir(&below) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(io_at(folder))?,
+        };
+        for entry in entries {
+            let path = entry.map_err(io_at(folder))?.path();
+            if !keep.iter().any(|kept| kept.starts_with(&path)) {
+                remove_folder(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The folders of all worktrees, those of worktrees that are gone included.
+    pub fn list(&self) -> Result<Vec<PathBuf>, Error> {
+        Ok(self.worktrees()?.into_iter().map(|(_, path)| path).collect())
+    }
+
+    /// Git's own folders for all worktrees.
+    fn admins(&self) -> Result<Vec<PathBuf>, Error> {
+        let folder = self.path().join("worktrees");
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(io_at(&folder))?,
+        };
+        entries.map(|entry| Ok(entry.map_err(io_at(&folder))?.path())).collect()
+    }
+
+    /// Git's own folders for all worktrees, with the worktrees'.
+    fn worktrees(&self) -> Result<Vec<(PathBuf, PathBuf)>, Error> {
+        let mut found = Vec::new();
+        for admin in self.admins()? {
+            // Another thread may just be making or removing it.
+            let Ok(mut gitdir) = fs::read(admin.join("gitdir")) else { continue };
+            if gitdir.last() == Some(&b'\n') {
+                gitdir.pop();
+            }
+            if let Some(worktree) = to_path(&gitdir).parent() {
+                found.push((admin, worktree.to_owned()));
+            }
+        }
+        Ok(found)
+    }
+
+    /// Git's own folder for a worktree; found by its place, never by what stands in it.
+    fn admin_of(&self, path: &Path) -> Result<Option<PathBuf>, Error> {
+        let path = canonical(path);
+        Ok(self
+            .worktrees()?
+            .into_iter()
+            .find(|(_, worktree)| canonical(worktree) == path)
+            .map(|(admin, _)| admin))
+    }
+
+    /// The commit a worktree was made of, wherever its agent has moved HEAD since.
+    fn base_of(&self, path: &Path) -> Result<GitOid, Error> {
+        let admin = self.admin_of(path)?.ok_or_else(|| Error::NotARepository { path: path.to_owned() })?;
+        let base = admin.join(BASE);
+        let text = fs::read_to_string(&base).map_err(io_at(&base))?;
+        text.trim()
+            .parse()
+            .map_err(|_| Error::Answer { args: BASE.into(), answer: text.chars().take(80).collect() })
+    }
+
+    /// A call on files somewhere, with an index nobody else has.
+    fn on_files(&self, path: &Path, index: &Scrap) -> Result<Git, Error> {
+        let is_folder = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
+        if !is_folder {
+            return Err(Error::Unstageable { path: path.to_owned(), reason: "the folder is gone".into() });
+        }
+        let path = path.canonicalize().map_err(io_at(path))?;
+        Ok(self.git()?.env("GIT_WORK_TREE", &path).env("GIT_INDEX_FILE", &index.0).in_folder(&path))
+    }
+
+    /// The tree of everything in a worktree that is not ignored. What its agent committed or staged there makes no
+    /// difference, only what the files are.
+    pub fn snapshot(&self, path: &Path) -> Result<GitOid, Error> {
+        let base = self.base_of(path)?;
+        let index = self.scrap();
+        let git = || self.on_files(path, &index);
+        git()?.args(["read-tree", base.as_str()]).run()?;
+        let before = gitlinks(git()?)?;
+        // Looked for before git is let into the folder: it would ask such a repository questions, on its terms.
+        let entered = before.keys().find(|link| fs::symlink_metadata(path.join(link).join(".git")).is_ok());
+        if let Some(link) = entered {
+            return Err(Error::EmbeddedRepository { path: path.join(link) });
+        }
+        refuse_embedded(git()?, path)?;
+        stage(git()?, path)?;
+        let after = gitlinks(git()?)?;
+        if let Some((link, _)) = after.iter().find(|(link, oid)| before.get(*link) != Some(oid)) {
+            return Err(Error::EmbeddedRepository { path: path.join(link) });
+        }
+        git()?.arg("write-tree").oid()
+    }
+
+    /// The tree of the user's worktree as it is, untracked files included that are not ignored. Nothing of the user's is
+    /// written: index and objects are this repository's.
+    pub fn worktree_tree(&self, source: &Source) -> Result<GitOid, Error> {
+        let index = self.scrap();
+        let git = || {
+            source
+                .git()
+                .under_user_settings()
+                .env("GIT_WORK_TREE", source.top())
+                .env("GIT_INDEX_FILE", &index.0)
+                .env("GIT_OBJECT_DIRECTORY", self.path().join("objects"))
+        };
+        // A copy of the user's index knows which files are unchanged, sparse or assumed so. Its date counts: what was
+        // written after it is looked at again.
+        let theirs = source.git_dir().join("index");
+        match fs::metadata(&theirs).and_then(|metadata| metadata.modified()) {
+            Ok(modified) => {
+                let copy =
+                    fs::copy(&theirs, &index.0).and_then(|_| fs::File::options().write(true).open(&index.0));
+                copy.and_then(|copy| copy.set_modified(modified)).map_err(io_at(&theirs))?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                git().args(["read-tree", source.head_commit()?.as_str()]).run()?;
+            }
+            Err(error) => return Err(io_at(&theirs)(error)),
+        }
+        refuse_embedded(git(), source.top())?;
+        stage(git(), source.top())?;
+        git().arg("write-tree").oid()
+    }
+
+    /// Whether every tracked file in a worktree still is what the tree says, by content and not by dates.
+    pub fn checkout_is(&self, path: &Path, tree: &GitOid) -> Result<bool, Error> {
+        let index = self.scrap();
+        // Attributes are the tree's own, lest a file laid beside say that differences do not count.
+        let git = || Ok::<_, Error>(self.on_files(path, &index)?.env("GIT_ATTR_SOURCE", tree.as_str()));
+        git()?.args(["read-tree", tree.as_str()]).run()?;
+        let args = ["update-index", "--really-refresh"];
+        match git()?.args(args).outcome()? {
+            (0, _, _) => Ok(true),
+            (1, _, _) => Ok(false),
+            (code, _, stderr) => Err(Error::Failed { args: args.join(" "), code, stderr }),
+        }
+    }
+}
+
+/// Takes everything that is not ignored into the index of a call.
+fn stage(git: Git, path: &Path) -> Result<(), Error> {
+    let unstageable = |reason| Error::Unstageable { path: path.to_owned(), reason };
+    match git.args(["add", "--all", "--", "."]).outcome()? {
+        // Git goes on without a folder it cannot read; the tree would lack what is in it.
+        (0, _, stderr) if stderr.contains("could not open directory") => Err(unstageable(stderr)),
+        (0, _, _) => Ok(()),
+        (_, _, stderr) => Err(unstageable(stderr)),
+    }
+}
+
+/// A repository among the files would be taken in as a link to a commit nobody has.
+fn refuse_embedded(git: Git, path: &Path) -> Result<(), Error> {
+    let others = git.args(["ls-files", "-z", "--others", "--exclude-standard"]).run()?;
+    // Git lists files, and of repositories only their folder.
+    match split_nul(&others).find(|other| other.ends_with(b"/")) {
+        Some(nested) => Err(Error::EmbeddedRepository { path: path.join(to_path(nested)) }),
+        None => Ok(()),
+    }
+}
+
+/// The links to commits of other repositories in the index of a call.
+fn gitlinks(git: Git) -> Result<BTreeMap<PathBuf, Vec<u8>>, Error> {
+    let listing = git.args(["ls-files", "-z", "--stage"]).run()?;
+    let links = split_nul(&listing).filter_map(|line| line.strip_prefix(b"160000 "));
+    Ok(links
+        .filter_map(|line| {
+            let tab = line.iter().position(|byte| *byte == b'\t')?;
+            Some((to_path(&line[tab + 1..]), line[..tab].to_vec()))
+        })
+        .collect())
+}
+
+/// The path with its folder resolved; the last part may be gone, and is not followed where it is a link.
+fn canonical(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let resolved = path.parent().and_then(|parent| parent.canonicalize().ok()).zip(path.file_name());
+    resolved.map_or_else(|| path.clone(), |(parent, name)| parent.join(name))
+}
