@@ -30,7 +30,10 @@ fn append(context: &Context, id: &'static str, count: usize, rounds: usize) -> a
     let bytes = vec![b'x'; count * (PAYLOAD.len() + FRAME)];
     let [ours, theirs] = in_turn(
         rounds,
-        || Ok(drop(journal.append(Timestamp(1), &payloads)?)),
+        || {
+            journal.append(Timestamp(1), &payloads)?;
+            Ok(())
+        },
         || {
             raw.write_all(&bytes)?;
             Ok(raw.sync_data()?)

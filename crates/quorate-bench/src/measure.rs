@@ -82,17 +82,13 @@ impl Context {
 }
 
 impl Claim {
-    pub(crate) fn beside(mut self, peer: &str, value: f64) -> Self {
-        self.peer = peer.to_owned();
-        self.peer_value = Some(value);
-        self.ratio = Some(self.value / value);
-        self
+    pub(crate) fn beside(self, peer: &str, value: f64) -> Self {
+        let ratio = Some(self.value / value);
+        Self { peer: peer.to_owned(), peer_value: Some(value), ratio, ..self }
     }
 
-    pub(crate) fn goal(mut self, goal: &str, met: bool) -> Self {
-        self.goal = goal.to_owned();
-        self.met = Some(met);
-        self
+    pub(crate) fn goal(self, goal: &str, met: bool) -> Self {
+        Self { goal: goal.to_owned(), met: Some(met), ..self }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Merging a change onto the branch as it is, and moving the branch.
 
-use quorate_base::{ChangeId, GitOid};
+use quorate_base::{ChangeId, GitOid, Timestamp};
 use quorate_evidence::check::Status;
 use quorate_evidence::record::{Outcome, Record as Evidence};
 
@@ -47,49 +47,10 @@ impl Job {
                 format!("conflicts with what has landed ({}) in {}", onto.short(), paths.join(", "))
             }
         };
-        let evidence = self.merge_evidence(change, onto, &onto_tree, &reason);
+        let merge = [&proposed.base, onto, &proposed.commit];
+        let evidence = conflict_evidence(merge, &proposed.tree, &onto_tree, &reason, self.state.last_at);
         let evidence = self.shared.store.put(&evidence.to_bytes())?;
         Ok(vec![Record::ConflictFound { change: id.clone(), onto: onto.clone(), reason, evidence }])
-    }
-
-    fn merge_evidence(
-        &self,
-        change: &ChangeState,
-        onto: &GitOid,
-        onto_tree: &GitOid,
-        reason: &str,
-    ) -> Evidence {
-        let command = [
-            "git",
-            "merge-tree",
-            "--write-tree",
-            "--merge-base",
-            change.proposed.base.as_str(),
-            onto.as_str(),
-            change.proposed.commit.as_str(),
-        ];
-        Evidence {
-            version: quorate_evidence::record::VERSION,
-            check: "merge".into(),
-            tree: change.proposed.tree.clone(),
-            base_tree: Some(onto_tree.clone()),
-            validator: None,
-            command: command.map(str::to_owned).to_vec(),
-            environment: Vec::new(),
-            tool: None,
-            started: self.state.last_at,
-            wall_ms: 0,
-            cpu_ms: None,
-            memory_peak_bytes: None,
-            outcome: Outcome::Exit { code: 1 },
-            stdout: None,
-            stderr: None,
-            status: Status::Fail,
-            reason: reason.to_owned(),
-            findings: Vec::new(),
-            measures: Default::default(),
-            containment: Vec::new(),
-        }
     }
 
     /// Moves the result branch by compare-and-swap. Done twice it is done once.
@@ -135,5 +96,39 @@ impl Job {
 
     fn change(&self, id: &ChangeId) -> Result<&ChangeState, Error> {
         self.state.changes.get(id).ok_or_else(|| Error::Invariant(format!("there is no change {id}")))
+    }
+}
+
+/// The record of a merge of `[base, ours, theirs]` that was tried and did not work out.
+pub(super) fn conflict_evidence(
+    [base, ours, theirs]: [&GitOid; 3],
+    tree: &GitOid,
+    onto_tree: &GitOid,
+    reason: &str,
+    now: Timestamp,
+) -> Evidence {
+    let command =
+        ["git", "merge-tree", "--write-tree", "--merge-base", base.as_str(), ours.as_str(), theirs.as_str()];
+    Evidence {
+        version: quorate_evidence::record::VERSION,
+        check: "merge".into(),
+        tree: tree.clone(),
+        base_tree: Some(onto_tree.clone()),
+        validator: None,
+        command: command.map(str::to_owned).to_vec(),
+        environment: Vec::new(),
+        tool: None,
+        started: now,
+        wall_ms: 0,
+        cpu_ms: None,
+        memory_peak_bytes: None,
+        outcome: Outcome::Exit { code: 1 },
+        stdout: None,
+        stderr: None,
+        status: Status::Fail,
+        reason: reason.to_owned(),
+        findings: Vec::new(),
+        measures: Default::default(),
+        containment: Vec::new(),
     }
 }

@@ -429,7 +429,7 @@ impl Shared {
 
 impl State {
     /// Launches that were under way.
-    fn interrupted(&self) -> Vec<(AgentId, TaskId, u32)> {
+    pub(crate) fn interrupted(&self) -> Vec<(AgentId, TaskId, u32)> {
         self.tasks
             .iter()
             .filter_map(|(task, at)| match at {

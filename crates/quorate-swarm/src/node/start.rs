@@ -8,9 +8,8 @@ use std::sync::Arc;
 
 use quorate_agents::Containment;
 use quorate_base::{ChangeId, GitOid, RunId};
-use quorate_evidence::check::Status;
-use quorate_evidence::record::{Outcome, Record as Evidence};
 
+use super::landing::conflict_evidence;
 use super::{Error, Fault, Node, Shared, Surroundings};
 use crate::git::{self, Merge, PrivateRepository, Source};
 use crate::journal::{self, Journal};
@@ -310,37 +309,8 @@ fn propose(
     {
         let paths: Vec<_> = paths.iter().take(8).map(|path| path.to_string_lossy().into_owned()).collect();
         let reason = format!("conflicts with the base {} in {}", base.short(), paths.join(", "));
-        let command = [
-            "git",
-            "merge-tree",
-            "--write-tree",
-            "--merge-base",
-            merge_base.as_str(),
-            base.as_str(),
-            commit.as_str(),
-        ];
-        let evidence = Evidence {
-            version: quorate_evidence::record::VERSION,
-            check: "merge".into(),
-            tree,
-            base_tree: Some(repository.tree_of(base)?),
-            validator: None,
-            command: command.map(str::to_owned).to_vec(),
-            environment: Vec::new(),
-            tool: None,
-            started: now,
-            wall_ms: 0,
-            cpu_ms: None,
-            memory_peak_bytes: None,
-            outcome: Outcome::Exit { code: 1 },
-            stdout: None,
-            stderr: None,
-            status: Status::Fail,
-            reason: reason.clone(),
-            findings: Vec::new(),
-            measures: Default::default(),
-            containment: Vec::new(),
-        };
+        let merge = [merge_base, base, commit];
+        let evidence = conflict_evidence(merge, &tree, &repository.tree_of(base)?, &reason, now);
         let evidence = store.put(&evidence.to_bytes())?;
         records.push(Record::ConflictFound { change, onto: merge_base.clone(), reason, evidence });
     }

@@ -16,6 +16,9 @@ use crate::record::{AgentEnded, ChangeProposed, RunOutcome, RunStarted, Step, Ta
 
 pub use apply::Inconsistent;
 
+#[cfg(test)]
+mod tests;
+
 /// Everything known about a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct State {

@@ -165,3 +165,47 @@ fn an_interrupt_stops_the_run_and_it_can_be_resumed() {
     let resumed = room.json(&["resume"]);
     assert_eq!(resumed["landed"].as_array().unwrap().len(), 1, "{resumed:#}");
 }
+
+#[test]
+fn a_validator_that_is_killed_is_asked_again() {
+    let room = small();
+    let mark = room.path().join("killed-once");
+    let check = format!("[ -e {0} ] || {{ touch {0}; kill -9 $PPID; }}", mark.display());
+    let text = std::fs::read_to_string(room.repo().join("swarm.toml")).unwrap();
+    room.write("swarm.toml", &text.replace("grep -q good", &format!("{check}; grep -q good")));
+    let answer = room.quorate(&["run", "swarm.toml"]);
+    assert_eq!(answer.code, Some(0), "{answer:?}");
+    assert!(mark.exists());
+    settled(&room, "validator killed");
+}
+
+#[test]
+fn a_node_and_everything_it_started_killed_at_once_lose_nothing() {
+    let room = Room::new();
+    room.swarm(&format!(
+        r#"objective = "try"
+[agents.good]
+program = "sh"
+args = ["-c", "setsid sleep 600 & [ -e ../../../../../go ] || sleep 600; echo fine > new.txt"]
+[agents.bad]
+program = "sh"
+args = ["-c", "echo bad > value.txt"]
+[gate]
+validators = ["tests"]
+{}"#,
+        CHECKS.replace("\"security\"", "\"tests\"")
+    ));
+    let mut child = room.command(&["run", "swarm.toml", "--quiet"]).spawn().unwrap();
+    let working = |status: &str| status.contains("\"working\"") && status.contains("\"refused\":[{");
+    while !working(&room.quorate(&["status", "--json"]).out) {
+        std::thread::yield_now();
+    }
+    let run = room.json(&["status"])["run"].as_str().unwrap().to_owned();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    room.write("go", "");
+    let resumed = room.quorate(&["resume"]);
+    assert_eq!(resumed.code, Some(0), "{resumed:?}");
+    assert_eq!(marked(&run), Vec::<String>::new());
+    settled(&room, "everything killed");
+}
