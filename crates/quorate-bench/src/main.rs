@@ -17,7 +17,7 @@ use crate::measure::{Claim, Context};
 type Bench = fn(&Context) -> anyhow::Result<Claim>;
 
 /// Every measure, by the beginning of the claim's id.
-const BENCHES: [(&str, Bench); 10] = [
+const BENCHES: [(&str, Bench); 11] = [
     ("journal.append.one", journal::one),
     ("journal.append.batch", journal::batch),
     ("evidence.hash", certificates::hash),
@@ -26,6 +26,7 @@ const BENCHES: [(&str, Bench); 10] = [
     ("certificate.verify.150", certificates::verify_150),
     ("worktree.create", runs::worktree),
     ("run.overhead", runs::overhead),
+    ("run.idle", runs::idle),
     ("run.memory", runs::memory),
     ("run.example", runs::example_run),
 ];

@@ -30,6 +30,8 @@ impl fmt::Display for Claim {
         write!(f, "{:<24} {:>12.3} {:<8}", self.id, self.value, self.unit)?;
         if let (Some(value), Some(ratio)) = (self.peer_value, self.ratio) {
             write!(f, "  {:.2} × {value:.3} ({})", ratio, self.peer)?;
+        } else if !self.peer.is_empty() {
+            write!(f, "  ({})", self.peer)?;
         }
         match self.met {
             Some(true) => write!(f, "  goal {}: met", self.goal),

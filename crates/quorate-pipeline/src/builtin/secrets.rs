@@ -19,7 +19,7 @@ const LINE_MAX: usize = 4096;
 
 /// Formats that are credentials by their look alone.
 const FORMATS: [(&str, &str); 10] = [
-    ("aws-access-key", r"\b(?:AKIA|ASIA)[A-Z2-7]{16}\b"),
+    ("aws-access-key", r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b"),
     ("github-token", r"\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{22,})\b"),
     ("gitlab-token", r"\bglpat-[A-Za-z0-9_-]{20,}\b"),
     ("slack-token", r"\bxox[abprs]-[A-Za-z0-9-]{10,}\b"),
