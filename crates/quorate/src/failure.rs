@@ -34,7 +34,14 @@ impl Failure {
                 parts.push(text);
             }
         }
-        Self { error: parts.join(": "), status: status(error) }
+        let status = status(error);
+        let mut error = parts.join(": ");
+        if status == ExitStatus::Interrupted {
+            error.push_str(
+                "; nothing that was recorded is lost: make room or mend the disk, then `quorate resume`",
+            );
+        }
+        Self { error, status }
     }
 }
 
@@ -85,5 +92,10 @@ fn of_workspace(error: &workspace::Error) -> ExitStatus {
 }
 
 fn of_git(error: &git::Error) -> ExitStatus {
-    if error.is_usage() { ExitStatus::Usage } else { ExitStatus::Internal }
+    match error {
+        _ if error.is_usage() => ExitStatus::Usage,
+        // With room or a healthy disk again, the run goes on.
+        _ if error.is_disk() => ExitStatus::Interrupted,
+        _ => ExitStatus::Internal,
+    }
 }

@@ -59,6 +59,22 @@ pub(super) fn check_version() -> Result<(), Error> {
 }
 
 impl Error {
+    /// The disk is full or failed, whether git says so or the system does.
+    pub fn is_disk(&self) -> bool {
+        match self {
+            Self::Failed { stderr, .. } => [
+                "No space left on device",
+                "Out of diskspace",
+                "Read-only file system",
+                "Disk quota exceeded",
+            ]
+            .iter()
+            .any(|why| stderr.contains(why)),
+            Self::Io { .. } => true,
+            _ => false,
+        }
+    }
+
     /// The user can mend it by asking differently.
     pub fn is_usage(&self) -> bool {
         matches!(
