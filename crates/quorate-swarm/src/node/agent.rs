@@ -12,7 +12,7 @@ use super::{Error, Job};
 use crate::git::{self, Identity};
 use crate::record::{AgentEnded, AgentOutcome, ChangeProposed, Record, TaskOutcome};
 use crate::spec::file::fill;
-use crate::spec::{AgentSpec, TaskSpec};
+use crate::spec::{AgentSpec, SECRET_LEN_MIN, TaskSpec, sounds_secret};
 
 /// Time between asking an agent to end and ending it.
 const GRACE: Millis = Millis(700);
@@ -20,8 +20,6 @@ const GRACE: Millis = Millis(700);
 const LAST_WORDS_FROM: usize = 16 << 10;
 /// The longest last words kept.
 const LAST_WORDS_MAX: usize = 240;
-/// Values shorter than this are not blotted out: they would take half of every text with them.
-const SECRET_LEN_MIN: usize = 6;
 
 impl Job {
     /// Runs an agent to its end in a fresh worktree.
@@ -226,11 +224,6 @@ impl Job {
         fs::remove_file(path).map_err(at)?;
         Ok(digest)
     }
-}
-
-fn sounds_secret(name: &str) -> bool {
-    let name = name.to_ascii_uppercase();
-    ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL"].iter().any(|word| name.contains(word))
 }
 
 fn outcome(outcome: &Outcome) -> AgentOutcome {

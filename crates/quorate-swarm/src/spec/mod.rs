@@ -161,3 +161,12 @@ impl Role {
         Self::ALL.iter().find(|(_, role)| *role == self).map_or("coder", |(name, _)| name)
     }
 }
+
+/// Values shorter than this are not blotted out: they would take half of every text with them.
+pub(crate) const SECRET_LEN_MIN: usize = 6;
+
+/// Whether a variable's name says that its value is nobody's business.
+pub(crate) fn sounds_secret(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    ["KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL"].iter().any(|word| name.contains(word))
+}

@@ -12,6 +12,7 @@ use quorate_evidence::record::{Outcome, Output};
 use quorate_pipeline::runner::{Invocation, Ran, RanOutput, Runner};
 
 use super::examine::Examiner;
+use crate::spec::{SECRET_LEN_MIN, sounds_secret};
 use crate::store::Store;
 
 /// Output of one command kept on disk; a check that writes more is ended.
@@ -29,6 +30,8 @@ pub(super) struct ProcessRunner<'a> {
     memory: ByteCount,
     marker: String,
     environment: BTreeMap<OsString, OsString>,
+    /// Values in it that evidence must not show.
+    secrets: Vec<Vec<u8>>,
     runs: AtomicU64,
 }
 
@@ -36,7 +39,14 @@ impl<'a> ProcessRunner<'a> {
     pub(super) fn new(examiner: &'a Examiner<'_>, checkout: &Path) -> std::io::Result<Self> {
         let scratch = examiner.scratch.to_owned();
         fs::create_dir_all(scratch.join("output"))?;
+        // The node has started this process with the gate's allow-list and nothing else.
+        let environment: BTreeMap<OsString, OsString> = std::env::vars_os().collect();
+        let secret = |(name, value): (&OsString, &OsString)| {
+            let bytes = value.as_encoded_bytes();
+            (sounds_secret(&name.to_string_lossy()) && bytes.len() >= SECRET_LEN_MIN).then(|| bytes.to_vec())
+        };
         Ok(Self {
+            secrets: environment.iter().filter_map(secret).collect(),
             store: examiner.store,
             clock: examiner.clock,
             containment: Containment::nested(),
@@ -44,22 +54,22 @@ impl<'a> ProcessRunner<'a> {
             checkout: checkout.to_owned(),
             memory: examiner.memory,
             marker: examiner.run.to_string(),
-            // The node has started this process with the gate's allow-list and nothing else.
-            environment: std::env::vars_os().collect(),
+            environment,
             runs: AtomicU64::new(0),
         })
     }
 
     fn keep(&self, path: &Path) -> Option<RanOutput> {
-        let secrets = Vec::new();
+        let secrets = &self.secrets;
         let digest = (|| {
             let mut writer = self.store.writer().ok()?;
             let mut file = fs::File::open(path).ok()?;
-            quorate_agents::redact_copy(&mut file, &mut writer, &secrets).ok()?;
+            quorate_agents::redact_copy(&mut file, &mut writer, secrets).ok()?;
             let bytes = writer.bytes();
             Some(Output { digest: writer.keep().ok()?, bytes })
         })()?;
         let (head, tail) = quorate_agents::ends(path, TEXT_MAX).ok()?;
+        let (head, tail) = (redacted(&head, secrets)?, redacted(&tail, secrets)?);
         fs::remove_file(path).ok();
         Some(RanOutput { output: digest, head, tail })
     }
@@ -147,4 +157,10 @@ impl Runner for ProcessRunner<'_> {
     fn now(&self) -> Timestamp {
         (self.clock)()
     }
+}
+
+fn redacted(text: &[u8], secrets: &[Vec<u8>]) -> Option<Vec<u8>> {
+    let mut clean = Vec::with_capacity(text.len());
+    quorate_agents::redact_copy(&mut &*text, &mut clean, secrets).ok()?;
+    Some(clean)
 }

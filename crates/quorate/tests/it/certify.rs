@@ -137,3 +137,24 @@ fn a_check_that_alters_what_it_judges_proves_nothing() {
     assert_eq!(answer.code, Some(3), "{answer:?}");
     assert!(answer.out.contains("altered the files it judged"), "{answer:?}");
 }
+
+#[test]
+fn a_secret_a_check_prints_is_kept_nowhere() {
+    let room = room();
+    let secret = format!("very-{}-secret", "hush7262");
+    let text = "objective = \"any\"\n[gate]\nenv = [\"PATH\", \"MY_TOKEN\"]\n[checks.tests]\nvalidator = \"tests\"\n\
+                command = [\"sh\", \"-c\", \"echo error: $MY_TOKEN; exit 1\"]\n";
+    room.write("quorate.toml", text);
+    room.write("extra.txt", "more\n");
+    room.commit("good");
+    let output = room.command(&["certify"]).env("MY_TOKEN", &secret).output().unwrap();
+    let answer = crate::room::Answer::of(&output);
+    assert_eq!(answer.code, Some(1), "{answer:?}");
+    assert!(answer.out.contains("[redacted]") && !answer.out.contains(&secret), "{answer:?}");
+    let kept = std::process::Command::new("grep")
+        .args(["-rlF", &secret, ".quorate"])
+        .current_dir(room.repo())
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&kept.stdout), "");
+}
