@@ -14,6 +14,8 @@ use crate::store::Store;
 
 /// Name of the store's folder.
 pub const FOLDER: &str = ".quorate";
+/// Times, 20 ms apart, that a held lock is tried again.
+const LOCK_TRIES: u32 = 50;
 /// Format of the folder; a newer one is refused.
 pub const FORMAT: u32 = 1;
 
@@ -146,7 +148,16 @@ impl Workspace {
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let mut file = file.map_err(io_at(&path))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        // A node that was just killed may leave a child between fork and exec, which holds the lock a moment longer.
+        let mut locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
+        for _ in 0..LOCK_TRIES {
+            if locked != Err(rustix::io::Errno::WOULDBLOCK) {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+            locked = flock(&file, FlockOperation::NonBlockingLockExclusive);
+        }
+        match locked {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let holder = fs::read_to_string(&path)
