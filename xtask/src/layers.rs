@@ -11,10 +11,14 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 /// The layer of each crate.
-pub const LAYERS: [(&str, Layer); 9] = [
+pub const LAYERS: [(&str, Layer); 13] = [
     ("quorate-base", Layer::Level(0)),
     ("quorate-consensus", Layer::Level(1)),
     ("quorate-evidence", Layer::Level(2)),
+    ("quorate-search", Layer::Level(1)),
+    ("quorate-wal", Layer::Level(1)),
+    ("quorate-bus", Layer::Level(2)),
+    ("quorate-memory", Layer::Level(2)),
     ("quorate-agents", Layer::Level(3)),
     ("quorate-pipeline", Layer::Level(3)),
     ("quorate-swarm", Layer::Level(4)),
