@@ -3,6 +3,7 @@
 //! A crate may depend on crates of lower layers, never on one of its own layer or above. A crate that is not in the table is a
 //! fault: putting it there is a decision.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::path::Path;
 use std::process::Command;
@@ -31,7 +32,7 @@ pub const LAYERS: [(&str, Layer); 13] = [
 const PURE: [&str; 3] = ["quorate-base", "quorate-consensus", "quorate-evidence"];
 /// What would bring them in.
 const IMPURE: [&str; 6] = ["getrandom", "libc", "rand", "rustix", "signal-hook", "tempfile"];
-/// Runtimes that nothing here uses, directly or through another crate.
+/// Runtimes that nothing in the house uses, directly or through another crate. What stands beside it may: peers are measured there.
 const RUNTIMES: [&str; 3] = ["tokio", "async-std", "smol"];
 
 /// Where a crate stands.
@@ -92,12 +93,54 @@ pub fn check(metadata: &Value) -> Result<Vec<String>> {
     Ok(faults)
 }
 
-/// Runtimes in the text of a `Cargo.lock`: they must not come in through another crate either.
-pub fn runtimes(lock: &str) -> Vec<&'static str> {
-    RUNTIMES
-        .into_iter()
-        .filter(|name| lock.lines().any(|line| line == format!("name = \"{name}\"")))
-        .collect()
+/// Every way, in the text of a `Cargo.lock`, from a crate of the house to a runtime: it must not come in through another crate
+/// either. A crate beside the house may have one, and stays beside: a way that leads through it is a fault too.
+pub fn runtimes(lock: &str) -> Vec<String> {
+    let packages = locked(lock);
+    let members = LAYERS.iter().filter(|(_, layer)| *layer != Layer::Side);
+    members.flat_map(|(member, _)| reached(member, &packages)).collect()
+}
+
+/// The names that each package of a `Cargo.lock` depends on. Versions of one package count as one: what any of them uses, all use.
+fn locked(lock: &str) -> BTreeMap<&str, Vec<&str>> {
+    let mut packages = BTreeMap::<&str, Vec<&str>>::new();
+    let mut current = "";
+    for line in lock.lines() {
+        if let Some(name) = line.strip_prefix("name = \"") {
+            current = name.trim_end_matches('"');
+            packages.entry(current).or_default();
+        } else if let Some(used) = line.strip_prefix(" \"") {
+            // `name`, `name version` or `name version (source)`.
+            let used = used.trim_end_matches(['"', ',']).split(' ').next().unwrap_or_default();
+            packages.entry(current).or_default().push(used);
+        }
+    }
+    packages
+}
+
+/// The shortest way from a member to each runtime, in words.
+fn reached(member: &str, packages: &BTreeMap<&str, Vec<&str>>) -> Vec<String> {
+    let mut from = BTreeMap::<&str, Option<&str>>::from([(member, None)]);
+    let mut next = VecDeque::from([member]);
+    let mut faults = Vec::new();
+    while let Some(user) = next.pop_front() {
+        if RUNTIMES.contains(&user) {
+            let mut way = vec![user];
+            while let Some(Some(before)) = way.last().and_then(|name| from.get(name)) {
+                way.push(before);
+            }
+            way.reverse();
+            faults.push(format!("{}: threads and processes are enough here", way.join(" uses ")));
+            continue;
+        }
+        for &used in packages.get(user).into_iter().flatten() {
+            if !from.contains_key(used) {
+                from.insert(used, Some(user));
+                next.push_back(used);
+            }
+        }
+    }
+    faults
 }
 
 fn edge(user: &str, layer: Layer, used: &str, in_tests: bool) -> Option<String> {
@@ -106,7 +149,7 @@ fn edge(user: &str, layer: Layer, used: &str, in_tests: bool) -> Option<String> 
             "{user} uses {used}: it is handed time, randomness and files, and must not get them itself"
         ));
     }
-    if RUNTIMES.contains(&used) {
+    if RUNTIMES.contains(&used) && layer != Layer::Side {
         return Some(format!("{user} uses {used}: threads and processes are enough here"));
     }
     let Some(below) = self::layer(used) else {
@@ -182,10 +225,39 @@ mod tests {
         assert!(faults("quorate", "getrandom", None).is_empty());
     }
 
+    /// A `Cargo.lock` of packages with what they use.
+    fn lock(packages: &[(&str, &[&str])]) -> String {
+        let package = |(name, used): &(&str, &[&str])| {
+            let used: String = used.iter().map(|used| format!(" \"{used}\",\n")).collect();
+            format!("[[package]]\nname = \"{name}\"\nversion = \"1.0.0\"\ndependencies = [\n{used}]\n")
+        };
+        packages.iter().map(package).collect::<Vec<_>>().join("\n")
+    }
+
     #[test]
-    fn runtimes_are_found_in_the_lock_file() {
-        assert_eq!(runtimes("[[package]]\nname = \"tokio\"\n"), ["tokio"]);
-        assert!(runtimes("[[package]]\nname = \"tokio-like\"\n").is_empty());
+    fn a_runtime_that_the_house_reaches_is_a_fault_with_the_way_to_it() {
+        let direct = lock(&[("quorate", &["tokio"]), ("tokio", &[])]);
+        assert_eq!(runtimes(&direct), ["quorate uses tokio: threads and processes are enough here"]);
+        let far = lock(&[
+            ("quorate-swarm", &["client 1.0.0", "client 2.0.0"]),
+            ("client", &["wire"]),
+            ("wire", &["smol 2.0.0 (registry+https://example.org)", "client"]),
+            ("smol", &[]),
+        ]);
+        let way = "quorate-swarm uses client uses wire uses smol: threads and processes are enough here";
+        assert_eq!(runtimes(&far), [way]);
         assert_eq!(faults("quorate", "tokio", Some("dev")).len(), 1);
+        assert_eq!(faults("xtask", "tokio", None).len(), 1);
+    }
+
+    #[test]
+    fn a_runtime_beside_the_house_is_none_of_its_own() {
+        let beside =
+            lock(&[("quorate", &["serde"]), ("quorate-bench", &["quorate", "tokio"]), ("tokio", &[])]);
+        assert!(runtimes(&beside).is_empty());
+        assert!(faults("quorate-bench", "tokio", None).is_empty());
+        let through = lock(&[("quorate", &["quorate-bench"]), ("quorate-bench", &["tokio"]), ("tokio", &[])]);
+        assert_eq!(runtimes(&through).len(), 1);
+        assert!(runtimes(&lock(&[("quorate", &["tokio-like"]), ("tokio-like", &[])])).is_empty());
     }
 }

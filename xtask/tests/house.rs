@@ -11,9 +11,9 @@ fn dependencies_point_down_by_layer() {
 }
 
 #[test]
-fn no_async_runtime_comes_in_through_another_crate() {
+fn no_async_runtime_comes_into_the_house_through_another_crate() {
     let lock = std::fs::read_to_string(root().join("Cargo.lock")).unwrap();
-    assert_eq!(layers::runtimes(&lock), Vec::<&str>::new());
+    assert_eq!(layers::runtimes(&lock), Vec::<String>::new());
 }
 
 fn root() -> &'static Path {
