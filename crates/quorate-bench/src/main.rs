@@ -6,7 +6,10 @@
 #![expect(clippy::print_stdout, reason = "its output is its purpose")]
 
 mod certificates;
+mod channels;
+mod harness;
 mod journal;
+mod limits;
 mod measure;
 mod runs;
 
@@ -14,21 +17,34 @@ use anyhow::bail;
 
 use crate::measure::{Claim, Context};
 
-type Bench = fn(&Context) -> anyhow::Result<Claim>;
+/// A measure: of one figure, or of several that belong together because they are taken in turn.
+#[derive(Clone, Copy)]
+enum Bench {
+    One(fn(&Context) -> anyhow::Result<Claim>),
+    Several(fn(&Context) -> anyhow::Result<Vec<Claim>>),
+}
 
-/// Every measure, by the beginning of the claim's id.
-const BENCHES: [(&str, Bench); 11] = [
-    ("journal.append.one", journal::one),
-    ("journal.append.batch", journal::batch),
-    ("evidence.hash", certificates::hash),
-    ("evidence.sign", certificates::sign),
-    ("certificate.verify.5", certificates::verify_5),
-    ("certificate.verify.150", certificates::verify_150),
-    ("worktree.create", runs::worktree),
-    ("run.overhead", runs::overhead),
-    ("run.idle", runs::idle),
-    ("run.memory", runs::memory),
-    ("run.example", runs::example_run),
+use Bench::{One, Several};
+
+/// Every measure, by the claim's id or by the beginning of the ids of its claims.
+const BENCHES: &[(&str, Bench)] = &[
+    ("journal.append.one", One(journal::one)),
+    ("journal.append.batch", One(journal::batch)),
+    ("evidence.hash", One(certificates::hash)),
+    ("evidence.sign", One(certificates::sign)),
+    ("certificate.verify.5", One(certificates::verify_5)),
+    ("certificate.verify.150", One(certificates::verify_150)),
+    ("worktree.create", One(runs::worktree)),
+    ("run.overhead", One(runs::overhead)),
+    ("run.idle", One(runs::idle)),
+    ("run.memory", One(runs::memory)),
+    ("run.example", One(runs::example_run)),
+    ("limit.thread", Several(limits::threads::claims)),
+    ("limit.copy", Several(limits::copy::claims)),
+    ("limit.log.", Several(limits::log::claims)),
+    ("peer.channel.spsc", Several(channels::spsc)),
+    ("peer.channel.mpsc", Several(channels::mpsc)),
+    ("peer.channel.latency", Several(channels::latency)),
 ];
 
 fn main() -> anyhow::Result<()> {
@@ -47,13 +63,21 @@ fn main() -> anyhow::Result<()> {
     }
     let context = Context::gather()?;
     let mut claims = Vec::new();
-    for (id, bench) in BENCHES.iter().filter(|(id, _)| id.starts_with(&only)) {
-        let claim = bench(&context)?;
-        assert_eq!(claim.id, *id, "a bench answers for its own id");
-        if !json {
-            println!("{claim}");
+    for (id, bench) in BENCHES.iter().filter(|(id, _)| id.starts_with(&only) || only.starts_with(id)) {
+        let measured = match bench {
+            One(_) if !id.starts_with(&only) => continue,
+            One(bench) => vec![bench(&context)?],
+            Several(bench) => bench(&context)?,
+        };
+        for claim in measured {
+            assert!(claim.id.starts_with(id), "a bench answers for its own id, not for {}", claim.id);
+            if claim.id.starts_with(&only) {
+                if !json {
+                    println!("{claim}");
+                }
+                claims.push(claim);
+            }
         }
-        claims.push(claim);
     }
     if claims.is_empty() {
         let known: Vec<_> = BENCHES.iter().map(|(id, _)| *id).collect();

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::harness::rounds::Spread;
+
 /// One figure with what it stands beside.
 #[derive(Debug, Serialize)]
 pub(crate) struct Claim {
-    pub(crate) id: &'static str,
+    pub(crate) id: String,
     pub(crate) what: String,
     pub(crate) value: f64,
     pub(crate) unit: &'static str,
@@ -17,6 +19,9 @@ pub(crate) struct Claim {
     pub(crate) peer_value: Option<f64>,
     /// Value by peer value.
     pub(crate) ratio: Option<f64>,
+    /// Least and most of the rounds: of the ratio where there is one, else of the value.
+    pub(crate) min: Option<f64>,
+    pub(crate) max: Option<f64>,
     pub(crate) goal: String,
     /// Nothing where there is no goal to meet.
     pub(crate) met: Option<bool>,
@@ -27,11 +32,14 @@ pub(crate) struct Claim {
 
 impl fmt::Display for Claim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<24} {:>12.3} {:<8}", self.id, self.value, self.unit)?;
+        write!(f, "{:<36} {:>14.3} {:<8}", self.id, self.value, self.unit)?;
         if let (Some(value), Some(ratio)) = (self.peer_value, self.ratio) {
             write!(f, "  {:.2} × {value:.3} ({})", ratio, self.peer)?;
         } else if !self.peer.is_empty() {
             write!(f, "  ({})", self.peer)?;
+        }
+        if let (Some(min), Some(max)) = (self.min, self.max) {
+            write!(f, "  [{min:.2} to {max:.2}]")?;
         }
         match self.met {
             Some(true) => write!(f, "  goal {}: met", self.goal),
@@ -65,18 +73,20 @@ impl Context {
         })
     }
 
-    pub(crate) fn claim(&self, id: &'static str, what: &str, value: f64, unit: &'static str) -> Claim {
+    pub(crate) fn claim(&self, id: &str, what: &str, value: f64, unit: &'static str) -> Claim {
         Claim {
-            id,
+            id: id.to_owned(),
             what: what.to_owned(),
             value,
             unit,
             peer: String::new(),
             peer_value: None,
             ratio: None,
+            min: None,
+            max: None,
             goal: String::new(),
             met: None,
-            command: format!("cargo run --release -p quorate-bench -- claims --only {id}"),
+            command: format!("cargo run --release -p quorate-bench{} -- claims --only {id}", features()),
             commit: self.commit.clone(),
             machine: self.machine.clone(),
         }
@@ -89,9 +99,18 @@ impl Claim {
         Self { peer: peer.to_owned(), peer_value: Some(value), ratio, ..self }
     }
 
+    pub(crate) fn spread(self, spread: Spread) -> Self {
+        Self { min: Some(spread.min), max: Some(spread.max), ..self }
+    }
+
     pub(crate) fn goal(self, goal: &str, met: bool) -> Self {
         Self { goal: goal.to_owned(), met: Some(met), ..self }
     }
+}
+
+/// What the build needs to measure this again.
+fn features() -> &'static str {
+    if cfg!(feature = "peers") { " --features peers" } else { "" }
 }
 
 /// The median of what each of two things takes, done in turn so that both see the same machine.

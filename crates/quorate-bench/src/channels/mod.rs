@@ -1,0 +1,17 @@
+//! Channels between threads: what a bus is compared with when it carries messages within one process.
+
+mod channel;
+mod claims;
+#[cfg(feature = "peers")]
+mod crossbeam;
+#[cfg(feature = "peers")]
+mod flume;
+#[cfg(feature = "peers")]
+mod kanal;
+#[cfg(feature = "peers")]
+mod rtrb;
+mod std;
+#[cfg(feature = "peers")]
+mod tokio;
+
+pub(crate) use claims::{latency, mpsc, spsc};

@@ -1,0 +1,8 @@
+//! What every comparison uses: candidates in turn, messages that show loss, open-loop latency, cores and processor time.
+
+pub(crate) mod cores;
+pub(crate) mod latency;
+pub(crate) mod message;
+pub(crate) mod rounds;
+pub(crate) mod scratch;
+pub(crate) mod writers;
