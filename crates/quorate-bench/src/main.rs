@@ -5,6 +5,7 @@
 
 #![expect(clippy::print_stdout, reason = "its output is its purpose")]
 
+mod brokers;
 mod certificates;
 mod channels;
 mod harness;
@@ -15,6 +16,7 @@ mod runs;
 
 use anyhow::bail;
 
+use crate::harness::priority::Precedence;
 use crate::measure::{Claim, Context};
 
 /// A measure: of one figure, or of several that belong together because they are taken in turn.
@@ -45,6 +47,10 @@ const BENCHES: &[(&str, Bench)] = &[
     ("peer.channel.spsc", Several(channels::spsc)),
     ("peer.channel.mpsc", Several(channels::mpsc)),
     ("peer.channel.latency", Several(channels::latency)),
+    ("peer.nats.core", Several(brokers::nats_core)),
+    ("peer.nats.latency", Several(brokers::nats_latency)),
+    ("peer.nats.memory", One(brokers::nats_memory)),
+    ("peer.stream", Several(brokers::streams)),
 ];
 
 fn main() -> anyhow::Result<()> {
@@ -67,7 +73,10 @@ fn main() -> anyhow::Result<()> {
         let measured = match bench {
             One(_) if !id.starts_with(&only) => continue,
             One(bench) => vec![bench(&context)?],
-            Several(bench) => bench(&context)?,
+            Several(bench) => {
+                let _first = Precedence::take();
+                bench(&context)?
+            }
         };
         for claim in measured {
             assert!(claim.id.starts_with(id), "a bench answers for its own id, not for {}", claim.id);

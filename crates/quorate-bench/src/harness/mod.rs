@@ -3,6 +3,8 @@
 pub(crate) mod cores;
 pub(crate) mod latency;
 pub(crate) mod message;
+pub(crate) mod priority;
 pub(crate) mod rounds;
 pub(crate) mod scratch;
+pub(crate) mod usage;
 pub(crate) mod writers;
