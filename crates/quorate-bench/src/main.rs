@@ -13,6 +13,7 @@ mod journal;
 mod limits;
 mod measure;
 mod runs;
+mod stores;
 
 use anyhow::bail;
 
@@ -44,6 +45,7 @@ const BENCHES: &[(&str, Bench)] = &[
     ("limit.thread", Several(limits::threads::claims)),
     ("limit.copy", Several(limits::copy::claims)),
     ("limit.log.", Several(limits::log::claims)),
+    ("limit.map", Several(stores::map::claims)),
     ("peer.channel.spsc", Several(channels::spsc)),
     ("peer.channel.mpsc", Several(channels::mpsc)),
     ("peer.channel.latency", Several(channels::latency)),
@@ -51,6 +53,8 @@ const BENCHES: &[(&str, Bench)] = &[
     ("peer.nats.latency", Several(brokers::nats_latency)),
     ("peer.nats.memory", One(brokers::nats_memory)),
     ("peer.stream", Several(brokers::streams)),
+    ("peer.store.write", Several(stores::writes)),
+    ("peer.store.read", Several(stores::reads)),
 ];
 
 fn main() -> anyhow::Result<()> {

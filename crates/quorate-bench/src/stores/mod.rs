@@ -1,0 +1,17 @@
+//! Stores of values by key: what a memory is compared with.
+
+mod claims;
+#[cfg(feature = "peers")]
+mod fjall;
+#[cfg(feature = "peers")]
+mod heed;
+pub(crate) mod map;
+mod queued;
+mod raw;
+#[cfg(feature = "peers")]
+mod redb;
+#[cfg(feature = "peers")]
+mod sqlite;
+mod store;
+
+pub(crate) use claims::{reads, writes};
