@@ -4,7 +4,8 @@ pub struct Options {
     /// Up to this many vectors, a namespace is scanned whole and exactly; above, a graph is searched that finds
     /// nearly all of the nearest. Default 40,000, where a scan over some hundred dimensions still takes less than ten
     /// milliseconds, and a graph would cost memory and much build time for little (docs/adr/0005-search-engine.md). Too
-    /// low loses recall, too high loses time.
+    /// low loses recall, too high loses time. Vectors without structure, such as random ones, lose most of their recall
+    /// in a graph: for those, set it to `usize::MAX`.
     pub exact_max: usize,
     /// How many vectors that are not in the graph yet one search moves into it, at about a millisecond each. The rest
     /// is scanned exactly, so results are complete at any value; 0 leaves all of it to [`crate::Index::settle`].
