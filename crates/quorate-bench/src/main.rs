@@ -78,8 +78,10 @@ fn main() -> anyhow::Result<()> {
             One(_) if !id.starts_with(&only) => continue,
             One(bench) => vec![bench(&context)?],
             Several(bench) => {
-                let _first = Precedence::take();
-                bench(&context)?
+                let first = Precedence::take();
+                let mut measured = bench(&context)?;
+                measured.iter_mut().for_each(|claim| claim.machine.push_str(first.granted()));
+                measured
             }
         };
         for claim in measured {

@@ -75,12 +75,14 @@ impl Grouped {
         } else {
             state.failed = true;
         }
-        self.finished[(state.group - 1) as usize % 2].notify_all();
-        // One of those that wait for the next group writes it.
-        self.finished[state.group as usize % 2].notify_one();
+        let next = &self.finished[state.group as usize % 2];
         if state.failed {
-            self.finished[state.group as usize % 2].notify_all();
+            next.notify_all();
+        } else {
+            // One of those that wait for the next group writes it, while those of this one wake.
+            next.notify_one();
         }
+        self.finished[(state.group - 1) as usize % 2].notify_all();
         written?;
         ensure!(fits, "the log is full");
         Ok(state)
