@@ -1,8 +1,8 @@
 //! Writes of many threads gathered by one thread of the application, which commits all that wait at once.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, anyhow};
@@ -16,7 +16,8 @@ const GROUP: usize = 1_000;
 #[derive(Debug)]
 pub(super) struct Queued<S> {
     store: Arc<S>,
-    queue: Mutex<Option<Sender<Waiting>>>,
+    /// Nothing once it is closed.
+    queue: Option<Sender<Waiting>>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -34,7 +35,7 @@ impl<S: Store + Send + 'static> Queued<S> {
             let store = Arc::clone(&store);
             move || write(&*store, &waiting)
         });
-        Ok(Self { store, queue: Mutex::new(Some(queue)), writer: Some(writer) })
+        Ok(Self { store, queue: Some(queue), writer: Some(writer) })
     }
 
     pub(super) fn store(&self) -> &S {
@@ -44,12 +45,9 @@ impl<S: Store + Send + 'static> Queued<S> {
     /// Returns when the value is on the disk.
     pub(super) fn put(&self, key: &Key, value: &Value) -> anyhow::Result<()> {
         let (done, acknowledged) = channel();
-        let queue = self.queue.lock().map_err(|_| anyhow!("a writer panicked"))?.clone();
+        let queue = self.queue.as_ref().context("the queue is closed")?;
         let waiting = Waiting { pair: (*key, *value), done };
-        queue
-            .context("the queue is open")?
-            .send(waiting)
-            .map_err(|_| anyhow!("the thread that writes ended"))?;
+        queue.send(waiting).map_err(|_| anyhow!("the thread that writes ended"))?;
         anyhow::ensure!(acknowledged.recv()?, "a group could not be written");
         Ok(())
     }
@@ -57,9 +55,7 @@ impl<S: Store + Send + 'static> Queued<S> {
 
 impl<S> Drop for Queued<S> {
     fn drop(&mut self) {
-        if let Ok(mut queue) = self.queue.lock() {
-            *queue = None;
-        }
+        self.queue = None;
         if let Some(writer) = self.writer.take() {
             // What it panicked with was printed.
             let _ = writer.join();

@@ -4,7 +4,9 @@ use std::fs::File;
 use std::mem;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::sync::{Condvar, Mutex, MutexGuard};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::{self, Thread};
 
 use anyhow::ensure;
 
@@ -15,77 +17,95 @@ pub(crate) struct Grouped {
     file: File,
     size: u64,
     state: Mutex<State>,
-    /// Those of even and of odd groups, so that a finished group wakes its own.
-    finished: [Condvar; 2],
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// What the next group writes.
+    /// What the next group writes, and who waits for it.
     pending: Vec<u8>,
+    waiting: Vec<Arc<Waiter>>,
     /// Kept, so that no group allocates.
     spare: Vec<u8>,
-    /// The group that is filled now.
-    group: u64,
-    /// Groups that are durable: all with a smaller number.
-    durable: u64,
+    /// Somebody writes, or was told to.
     writing: bool,
     failed: bool,
     at: u64,
 }
 
+/// A thread that sleeps until its record is durable, or until it is its turn to write: woken without the lock, which a hundred woken
+/// threads would otherwise wait for.
+#[derive(Debug)]
+struct Waiter {
+    thread: Thread,
+    told: AtomicU8,
+}
+
+const NOTHING: u8 = 0;
+const WRITE: u8 = 1;
+const DURABLE: u8 = 2;
+const FAILED: u8 = 3;
+
+impl Waiter {
+    fn tell(&self, what: u8) {
+        self.told.store(what, Ordering::Release);
+        self.thread.unpark();
+    }
+}
+
 impl Grouped {
     pub(crate) fn create(path: &Path, size: u64) -> anyhow::Result<Self> {
         let file = preallocated(path, size)?;
-        Ok(Self { file, size, state: Mutex::default(), finished: Default::default() })
+        Ok(Self { file, size, state: Mutex::default() })
     }
 
     /// Returns when the record is durable.
     pub(crate) fn append(&self, record: &[u8]) -> anyhow::Result<()> {
+        let own = Arc::new(Waiter { thread: thread::current(), told: AtomicU8::new(NOTHING) });
         let mut state = self.lock();
+        ensure!(!state.failed, "the log could not be written");
         state.pending.extend_from_slice(record);
-        let own = state.group;
-        while state.durable <= own {
-            ensure!(!state.failed, "the log could not be written");
-            state = if state.writing {
-                self.finished[own as usize % 2].wait(state).expect("no holder of the lock panics")
-            } else {
-                self.write(state)?
-            };
+        state.waiting.push(Arc::clone(&own));
+        if !mem::replace(&mut state.writing, true) {
+            own.told.store(WRITE, Ordering::Release);
         }
-        Ok(())
+        drop(state);
+        loop {
+            match own.told.load(Ordering::Acquire) {
+                NOTHING => thread::park(),
+                WRITE => self.write(),
+                told => {
+                    ensure!(told == DURABLE, "the log is full, or could not be written");
+                    return Ok(());
+                }
+            }
+        }
     }
 
-    fn write<'a>(&'a self, mut state: MutexGuard<'a, State>) -> anyhow::Result<MutexGuard<'a, State>> {
+    /// Writes for all that wait, the calling thread among them, and passes the turn on.
+    fn write(&self) {
+        let mut state = self.lock();
         let spare = mem::take(&mut state.spare);
         let mut bytes = mem::replace(&mut state.pending, spare);
+        let waiting = mem::take(&mut state.waiting);
         let at = state.at;
         state.at += bytes.len() as u64;
-        state.group += 1;
-        state.writing = true;
         let fits = state.at <= self.size;
         drop(state);
-        let written = self.file.write_all_at(&bytes, at).and_then(|()| self.file.sync_data());
-        let mut state = self.lock();
+        let written = fits && self.file.write_all_at(&bytes, at).and_then(|()| self.file.sync_data()).is_ok();
         bytes.clear();
+        let mut state = self.lock();
         state.spare = bytes;
-        state.writing = false;
-        if fits && written.is_ok() {
-            state.durable += 1;
-        } else {
-            state.failed = true;
+        state.failed |= !written;
+        let next = state.waiting.first().map(Arc::clone);
+        state.writing = next.is_some();
+        let refused = if state.failed { mem::take(&mut state.waiting) } else { Vec::new() };
+        drop(state);
+        // The next group is written while those of this one wake.
+        if let Some(next) = next.filter(|_| written) {
+            next.tell(WRITE);
         }
-        let next = &self.finished[state.group as usize % 2];
-        if state.failed {
-            next.notify_all();
-        } else {
-            // One of those that wait for the next group writes it, while those of this one wake.
-            next.notify_one();
-        }
-        self.finished[(state.group - 1) as usize % 2].notify_all();
-        written?;
-        ensure!(fits, "the log is full");
-        Ok(state)
+        waiting.iter().for_each(|waiter| waiter.tell(if written { DURABLE } else { FAILED }));
+        refused.iter().for_each(|waiter| waiter.tell(FAILED));
     }
 
     /// How many records of each writer lie in the file, in order from nought.
@@ -119,7 +139,7 @@ mod tests {
     fn what_many_threads_appended_lies_in_the_file_once() {
         let folder = tempfile::tempdir().unwrap();
         let log = Grouped::create(&folder.path().join("log"), 1 << 20).unwrap();
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for writer in 0..8 {
                 let log = &log;
                 scope.spawn(move || (0..20).for_each(|n| log.append(&record(writer, n)).unwrap()));
@@ -132,7 +152,7 @@ mod tests {
     fn a_full_log_says_so_to_everyone() {
         let folder = tempfile::tempdir().unwrap();
         let log = Grouped::create(&folder.path().join("log"), 1 << 20).unwrap();
-        let failures = std::thread::scope(|scope| {
+        let failures = thread::scope(|scope| {
             let append = |writer| (0..2_000).any(|n| log.append(&record(writer, n)).is_err());
             let threads: Vec<_> = (0..4).map(|writer| scope.spawn(move || append(writer))).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).filter(|full| *full).count()
