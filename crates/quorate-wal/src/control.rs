@@ -1,8 +1,8 @@
 //! A page that the processes of one log share.
 //!
 //! It holds three numbers, each beside its complement so that a torn or rotten one is told and not believed:
-//! how far records are written (*committed*), how far they are durable (*synced*), and how many ask for the log (*wanted*). It is
-//! a hint that survives the death of a process, not a power cut: after one it may be behind, never ahead of the truth,
+//! how far records are written (*committed*), how far they are durable (*synced*), and whether something is amiss (*busy* while
+//! somebody appends, *doubt* after a sync that failed). It is a hint that survives the death of a process, not a power cut: after one it may be behind, never ahead of the truth,
 //! because it is raised only after what it says has happened.
 
 use std::fmt;
@@ -17,6 +17,8 @@ use memmap2::MmapRaw;
 const SIZE: u64 = 4096;
 const COMMITTED: usize = 0;
 const SYNCED: usize = 1;
+const BUSY: usize = 2;
+const DOUBT: usize = 3;
 
 /// The page, in a file several processes have mapped, or in memory.
 pub struct Control {
@@ -83,6 +85,31 @@ impl Control {
     /// Whether anybody has written past `seq`. One load.
     pub fn is_past(&self, seq: u64) -> bool {
         self.cell(2 * COMMITTED).load(Ordering::Acquire) != seq
+    }
+
+    /// Whether somebody has written past `seq`, for a reader that may itself be ahead of what was said. One load.
+    pub fn is_ahead_of(&self, seq: u64) -> bool {
+        self.cell(2 * COMMITTED).load(Ordering::Acquire) > seq
+    }
+
+    /// Whether an append was begun and its end not said: its writer is at it, or died at it.
+    pub fn busy(&self) -> bool {
+        self.get(BUSY) != Some(0)
+    }
+
+    /// Only the holder of the log says so, before an append and after it is committed.
+    pub fn set_busy(&self, busy: bool) {
+        self.set(BUSY, u64::from(busy));
+    }
+
+    /// Whether a sync failed, and what had been written for it may be on the disk or not.
+    pub fn doubt(&self) -> bool {
+        matches!(self.get(DOUBT), Some(1..))
+    }
+
+    /// Raised by who saw a sync fail; lowered by who has written everything anew.
+    pub fn set_doubt(&self, doubt: bool) {
+        self.set(DOUBT, u64::from(doubt));
     }
 
     /// Records below this number are durable; `None` where nobody has said or the number is torn.

@@ -118,7 +118,7 @@ pub struct Log {
     id: [u8; 16],
     options: Options,
     segments: Vec<Segment>,
-    tail: Box<dyn DiskFile>,
+    tail: Arc<dyn DiskFile>,
     tail_key: u64,
     sealer: Option<Sealer>,
     /// Where the next frame goes.
@@ -554,6 +554,42 @@ impl Log {
         Ok(())
     }
 
+    /// Hands out what [`sync`](Self::sync) would do, to be done without holding the log. Only one such sync, or `sync` itself, may
+    /// be under way at a time: of two at once, the operating system tells only one that it failed. What came of it is told with
+    /// [`finish_sync`](Self::finish_sync).
+    pub fn begin_sync(&self) -> Result<PendingSync, Error> {
+        if self.poisoned {
+            return Err(Error::Poisoned { path: self.dir.clone() });
+        }
+        Ok(PendingSync { file: Arc::clone(&self.tail), next: self.next })
+    }
+
+    /// Takes note of what [`PendingSync::run`] answered. A failure is final, as in [`sync`](Self::sync).
+    pub fn finish_sync(&mut self, pending: &PendingSync, outcome: io::Result<()>) -> Result<(), Error> {
+        if let Err(source) = outcome {
+            self.poisoned = true;
+            return Err(self.io()(source));
+        }
+        self.synced = self.synced.max(pending.next);
+        Ok(())
+    }
+
+    /// Files of the log with the bytes of each that hold records, oldest first.
+    pub fn files(&self) -> Result<Vec<(PathBuf, u64)>, Error> {
+        let mut files = Vec::with_capacity(self.segments.len());
+        for (index, segment) in self.segments.iter().enumerate() {
+            let path = segment.path.clone();
+            let bytes = if index + 1 == self.segments.len() {
+                self.offset
+            } else {
+                let size = self.disk.open(&path, Mode::Read).and_then(|file| file.size());
+                size.map_err(|source| Error::Io { path: path.clone(), source })?
+            };
+            files.push((path, bytes));
+        }
+        Ok(files)
+    }
+
     /// Begins a new segment, under the current key. All before it is durable then.
     pub fn roll(&mut self) -> Result<(), Error> {
         if self.poisoned {
@@ -707,6 +743,20 @@ impl Log {
     }
 }
 
+/// A sync that is done without holding the log.
+#[derive(Debug)]
+pub struct PendingSync {
+    file: Arc<dyn DiskFile>,
+    next: u64,
+}
+
+impl PendingSync {
+    /// Makes durable what had been appended when this was handed out.
+    pub fn run(&self) -> io::Result<()> {
+        self.file.sync()
+    }
+}
+
 /// What a visitor says after a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Enough {
@@ -731,9 +781,9 @@ fn segment_first(name: &str) -> Option<u64> {
     (number.len() == 20).then(|| number.parse().ok()).flatten()
 }
 
-fn open_segment(disk: &dyn Disk, path: &Path) -> Result<(Box<dyn DiskFile>, Header), Error> {
+fn open_segment(disk: &dyn Disk, path: &Path) -> Result<(Arc<dyn DiskFile>, Header), Error> {
     let io = |source| Error::Io { path: path.to_owned(), source };
-    let file = disk.open(path, Mode::Write).map_err(io)?;
+    let file: Arc<dyn DiskFile> = disk.open(path, Mode::Write).map_err(io)?.into();
     let mut bytes = [0; HEADER_LEN];
     let read = file.read_at(&mut bytes, 0).map_err(io)?;
     let header =
@@ -746,11 +796,11 @@ fn begin_segment(
     disk: &dyn Disk,
     dir: &Path,
     header: &Header,
-) -> Result<(PathBuf, Box<dyn DiskFile>), Error> {
+) -> Result<(PathBuf, Arc<dyn DiskFile>), Error> {
     let path = dir.join(segment_name(header.first));
     let new = aside(&path);
-    let begin = || -> io::Result<Box<dyn DiskFile>> {
-        let file = disk.open(&new, Mode::Create)?;
+    let begin = || -> io::Result<Arc<dyn DiskFile>> {
+        let file: Arc<dyn DiskFile> = disk.open(&new, Mode::Create)?.into();
         file.write_at(&header.encode(), 0)?;
         file.sync()?;
         disk.rename(&new, &path)?;

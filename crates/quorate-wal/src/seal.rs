@@ -67,6 +67,11 @@ impl Keyring {
         Self { current: Some(id), keys }
     }
 
+    /// The same keys, and a new one that seals from now on.
+    pub fn rotated(&self, new: Key) -> Self {
+        Self::new(new, self.keys.values().cloned())
+    }
+
     /// The id under which new segments are sealed; 0 for none.
     pub fn current(&self) -> u64 {
         self.current.unwrap_or(0)

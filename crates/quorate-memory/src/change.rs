@@ -1,0 +1,40 @@
+//! Changes, as watchers and the search see them.
+
+use std::sync::Arc;
+
+use quorate_base::Timestamp;
+
+use crate::entry::{Entry, Gone};
+use crate::key::Key;
+
+/// One key was put or is gone.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// Of the transaction.
+    pub version: u64,
+    pub time: Timestamp,
+    pub namespace: Arc<str>,
+    pub(crate) space: u32,
+    pub key: Key,
+    pub event: Event,
+    /// Whether it is the last change of its transaction: up to here, what was seen is consistent.
+    pub last: bool,
+}
+
+/// What happened to a key.
+#[derive(Debug, Clone)]
+pub enum Event {
+    Put(Arc<Entry>),
+    Removed(Gone),
+}
+
+impl Change {
+    /// About how many bytes it holds.
+    pub(crate) fn size(&self) -> usize {
+        let value = match &self.event {
+            Event::Put(entry) => usize::try_from(entry.size()).unwrap_or(0),
+            Event::Removed(_) => 0,
+        };
+        128 + self.key.as_bytes().len() + value
+    }
+}

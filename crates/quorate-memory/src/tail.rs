@@ -1,0 +1,295 @@
+//! The end of the log: what is not yet applied, and what is not yet written.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use quorate_base::Timestamp;
+use quorate_wal::{Batch, Log};
+
+use crate::change::Change;
+use crate::error::Error;
+use crate::index::Ledger;
+use crate::inner::Inner;
+use crate::record::{self, Record};
+
+/// Guarded by one lock; held through a durable write, and by a reader only where others have written.
+#[derive(Debug)]
+pub(crate) struct Tail {
+    pub(crate) log: Log,
+    pub(crate) ledger: Ledger,
+    /// Relaxed transactions: applied, not yet written. Not empty only while `held`.
+    pub(crate) batch: Batch,
+    /// Records that are whole in the log and of which nobody has said that they are committed.
+    ahead: VecDeque<(u64, Vec<u8>)>,
+    /// Number of the next record to apply.
+    applied: u64,
+    /// Whether this process holds the lock among processes.
+    pub(crate) held: bool,
+    /// Bytes of log since the last snapshot, about.
+    pub(crate) since_snapshot: u64,
+}
+
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Tail {
+    pub(crate) fn new(log: Log, ledger: Ledger, since_snapshot: u64) -> Self {
+        let applied = log.next();
+        Self {
+            log,
+            ledger,
+            batch: Batch::new(),
+            ahead: VecDeque::new(),
+            applied,
+            held: false,
+            since_snapshot,
+        }
+    }
+
+    /// The version of the next transaction.
+    pub(crate) fn next(&self) -> u64 {
+        self.log.next() + self.batch.len() as u64
+    }
+
+    fn read_on(&mut self) -> Result<(), Error> {
+        let Self { log, ahead, since_snapshot, .. } = self;
+        let read = log.refresh(&mut |record| {
+            *since_snapshot += record.bytes.len() as u64;
+            ahead.push_back((record.seq, record.bytes.to_vec()));
+        });
+        match read {
+            Ok(()) => Ok(()),
+            // What follows what this process knows was given back by another that had written a snapshot.
+            Err(quorate_wal::Error::Gap { .. }) => Err(Error::Behind),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl Inner {
+    /// The end of the log. A panic while it was held leaves the store stopped.
+    pub(crate) fn tail(&self) -> MutexGuard<'_, Tail> {
+        self.tail.lock().unwrap_or_else(|poison| {
+            self.stop_for("a panic interrupted a write".into());
+            poison.into_inner()
+        })
+    }
+
+    /// Applies what other processes have committed, where they have. The check alone is two loads.
+    #[inline]
+    pub(crate) fn catch_up(&self) -> Result<(), Error> {
+        if self.place.control.is_ahead_of(self.applied.load(Ordering::Acquire)) {
+            return self.catch_up_now();
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn catch_up_now(&self) -> Result<(), Error> {
+        if self.stopped.get().is_some() {
+            return Ok(());
+        }
+        let mut tail = self.tail();
+        match self.place.control.committed() {
+            Some(committed) if committed > tail.applied && !tail.held => {
+                tail.read_on()?;
+                self.follow(&mut tail, committed)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Applies records that were read, up to number `until`.
+    fn follow(&self, tail: &mut Tail, until: u64) -> Result<(), Error> {
+        let floor = self.index.floor();
+        let mut changes = self.feed.is_watched().then(Vec::new);
+        while let Some((seq, bytes)) = tail.ahead.front() {
+            let seq = *seq;
+            if seq >= until {
+                break;
+            }
+            let unknown = |reason| Error::RecordUnknown { seq, reason };
+            match record::decode(bytes, &mut tail.ledger.metas).map_err(unknown)? {
+                Record::Genesis { .. } => {}
+                Record::Transaction { time, ops } => {
+                    let Tail { ledger, .. } = &mut *tail;
+                    self.index.apply(ledger, floor, seq, time, ops, changes.as_mut()).map_err(unknown)?;
+                }
+            }
+            tail.ahead.pop_front();
+            tail.applied = seq + 1;
+        }
+        self.publish(tail, changes);
+        Ok(())
+    }
+
+    /// Shows what was applied to readers and watchers.
+    fn publish(&self, tail: &Tail, changes: Option<Vec<Change>>) {
+        let before = self.index.visible();
+        self.index.set_visible(tail.applied.saturating_sub(1));
+        self.applied.store(tail.applied, Ordering::Release);
+        self.feed.publish(before, tail.applied.saturating_sub(1), changes);
+    }
+
+    /// Takes the lock among processes and catches up; the caller holds `turn`. What a dead writer left is settled.
+    pub(crate) fn seize(&self, _turn: &MutexGuard<'_, ()>) -> Result<MutexGuard<'_, Tail>, Error> {
+        self.running()?;
+        let tail = self.tail();
+        if tail.held {
+            return Ok(tail);
+        }
+        drop(tail);
+        self.place.lock.acquire().map_err(Error::io(&self.place.dir))?;
+        let mut tail = self.tail();
+        tail.held = true;
+        match self.settle(&mut tail) {
+            Ok(()) => Ok(tail),
+            Err(error) => {
+                self.release(&mut tail);
+                Err(error)
+            }
+        }
+    }
+
+    fn settle(&self, tail: &mut Tail) -> Result<(), Error> {
+        let control = &self.place.control;
+        self.running()?;
+        if control.doubt() {
+            self.stop_for("another process saw a sync fail".into());
+            return self.running();
+        }
+        let busy = control.busy();
+        if !busy && !control.is_ahead_of(tail.applied) {
+            return Ok(());
+        }
+        tail.read_on()?;
+        if busy {
+            tail.log.cut(control.synced().unwrap_or(0))?;
+            if tail.log.next() > control.committed().unwrap_or(0) {
+                // Whole, and perhaps not durable: its writer died before it could say. Shown only when it is.
+                self.synced(tail.log.sync())?;
+            }
+        }
+        let next = tail.log.next();
+        self.follow(tail, next)?;
+        self.tell(tail);
+        Ok(())
+    }
+
+    /// Gives the lock among processes back.
+    pub(crate) fn release(&self, tail: &mut Tail) {
+        if std::mem::take(&mut tail.held) {
+            self.place.lock.release();
+        }
+    }
+
+    /// Tells other processes what is durable.
+    fn tell(&self, tail: &Tail) {
+        let control = &self.place.control;
+        control.set_synced(tail.log.synced());
+        control.set_committed(tail.log.next());
+        control.set_busy(false);
+    }
+
+    /// Appends and syncs. After a failure the store is stopped.
+    pub(crate) fn write(&self, tail: &mut Tail, batch: &mut Batch, time: Timestamp) -> Result<(), Error> {
+        self.append(tail, batch, time)?;
+        self.synced(tail.log.sync())?;
+        self.tell(tail);
+        Ok(())
+    }
+
+    fn append(&self, tail: &mut Tail, batch: &mut Batch, time: Timestamp) -> Result<(), Error> {
+        self.place.control.set_busy(true);
+        tail.since_snapshot += batch.size() as u64;
+        tail.log.append(time, batch).map_err(|error| self.stop(error))?;
+        Ok(())
+    }
+
+    fn synced(&self, outcome: Result<(), quorate_wal::Error>) -> Result<(), Error> {
+        outcome.map_err(|error| {
+            self.place.control.set_doubt(true);
+            self.stop(error)
+        })
+    }
+
+    /// Applies a transaction of this process. It was decided on under the same lock, so it fits.
+    pub(crate) fn apply_own(
+        &self,
+        tail: &mut Tail,
+        transactions: impl IntoIterator<Item = (u64, Timestamp, Vec<record::Op>)>,
+    ) {
+        let floor = self.index.floor();
+        let mut changes = self.feed.is_watched().then(Vec::new);
+        for (version, time, ops) in transactions {
+            if let Err(reason) =
+                self.index.apply(&mut tail.ledger, floor, version, time, ops, changes.as_mut())
+            {
+                self.stop_for(reason.into());
+            }
+            tail.applied = version + 1;
+        }
+        self.publish(tail, changes);
+    }
+
+    /// Writes relaxed transactions and syncs them. Writers of relaxed ones go on meanwhile.
+    pub(crate) fn flush(&self) -> Result<(), Error> {
+        let _turn = locked(&self.turn);
+        let mut tail = self.tail();
+        if !tail.held {
+            return Ok(());
+        }
+        let flushed = self.flush_held(tail);
+        tail = self.tail();
+        self.release(&mut tail);
+        flushed
+    }
+
+    fn flush_held(&self, mut tail: MutexGuard<'_, Tail>) -> Result<(), Error> {
+        self.running()?;
+        let mut batch = std::mem::take(&mut tail.batch);
+        let time = tail.ledger.time;
+        self.append(&mut tail, &mut batch, time)?;
+        let pending = tail.log.begin_sync()?;
+        drop(tail);
+        let outcome = pending.run();
+        let mut tail = self.tail();
+        let synced = tail.log.finish_sync(&pending, outcome);
+        self.synced(synced)?;
+        // What came meanwhile, so that the lock can be given back to other processes.
+        self.flush_all(&mut tail)?;
+        self.tell(&tail);
+        Ok(())
+    }
+
+    /// Writes what is pending, if anything is; the caller holds the lock among processes.
+    pub(crate) fn flush_all(&self, tail: &mut Tail) -> Result<(), Error> {
+        if tail.batch.is_empty() {
+            return Ok(());
+        }
+        let mut batch = std::mem::take(&mut tail.batch);
+        let time = tail.ledger.time;
+        self.write(tail, &mut batch, time)
+    }
+
+    pub(crate) fn running(&self) -> Result<(), Error> {
+        match self.stopped.get() {
+            Some(reason) => Err(Error::Stopped { reason: Arc::clone(reason) }),
+            None => Ok(()),
+        }
+    }
+
+    fn stop(&self, error: quorate_wal::Error) -> Error {
+        self.stop_for(error.to_string());
+        match self.running() {
+            Err(stopped) => stopped,
+            Ok(()) => error.into(),
+        }
+    }
+
+    fn stop_for(&self, reason: String) {
+        let _ = self.stopped.set(reason.into());
+    }
+}
