@@ -53,6 +53,8 @@ const BENCHES: &[(&str, Bench)] = &[
     ("peer.nats.latency", Several(brokers::nats_latency)),
     ("peer.nats.memory", One(brokers::nats_memory)),
     ("peer.stream", Several(brokers::streams)),
+    #[cfg(feature = "peer-zenoh")]
+    ("peer.zenoh", Several(brokers::zenoh_claims)),
     ("peer.store.write", Several(stores::writes)),
     ("peer.store.read", Several(stores::reads)),
 ];

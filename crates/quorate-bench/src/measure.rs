@@ -110,7 +110,12 @@ impl Claim {
 
 /// What the build needs to measure this again.
 fn features() -> &'static str {
-    if cfg!(feature = "peers") { " --features peers" } else { "" }
+    match (cfg!(feature = "peers"), cfg!(feature = "peer-zenoh")) {
+        (true, true) => " --features peers,peer-zenoh",
+        (true, false) => " --features peers",
+        (false, true) => " --features peer-zenoh",
+        (false, false) => "",
+    }
 }
 
 /// The median of what each of two things takes, done in turn so that both see the same machine.

@@ -6,5 +6,9 @@ mod nats;
 mod redis;
 mod server;
 mod wire;
+#[cfg(feature = "peer-zenoh")]
+mod zenoh;
 
 pub(crate) use claims::{nats_core, nats_latency, nats_memory, streams};
+#[cfg(feature = "peer-zenoh")]
+pub(crate) use zenoh::claims as zenoh_claims;
