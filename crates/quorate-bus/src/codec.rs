@@ -1,0 +1,195 @@
+//! A message's bytes, on disk and on the wire. Numbers are little endian.
+//!
+//! ```text
+//! u8 priority   u16 which of the fields in brackets follow   u64 producer   u64 seq   u16 length, topic
+//! [0 correlation: u64 u64] [1 causation: u64 u64] [2 trace: u128 u64 u8] [3 deadline: u64 ms] [4 reply: u16 length, text]
+//! [5 key: u16 length, text] [6 headers: u8 count, each u16 length, name, u16 length, value]
+//! u32 length, payload
+//! ```
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use quorate_base::Timestamp;
+
+use crate::message::{Extra, HEADERS_MAX, Message, MessageId, Priority, Trace};
+
+/// Bytes are no message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a message: {0}")]
+pub struct Malformed(pub &'static str);
+
+const CORRELATION: u16 = 1;
+const CAUSATION: u16 = 1 << 1;
+const TRACE: u16 = 1 << 2;
+const DEADLINE: u16 = 1 << 3;
+const REPLY: u16 = 1 << 4;
+const KEY: u16 = 1 << 5;
+const HEADERS: u16 = 1 << 6;
+const KNOWN: u16 = (1 << 7) - 1;
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
+    out.extend(length.to_le_bytes());
+    out.extend(&text.as_bytes()[..usize::from(length)]);
+}
+
+/// Appends a message and the topic it was published to.
+pub fn encode(out: &mut Vec<u8>, topic: &str, message: &Message) {
+    out.push(message.priority() as u8);
+    let at = out.len();
+    out.extend([0; 2]);
+    let id = message.id();
+    out.extend(id.producer.to_le_bytes());
+    out.extend(id.seq.to_le_bytes());
+    put_text(out, topic);
+    let mut fields = 0;
+    if let Some(extra) = message.extra() {
+        for (bit, id) in [(CORRELATION, extra.correlation), (CAUSATION, extra.causation)] {
+            if let Some(id) = id {
+                fields |= bit;
+                out.extend(id.producer.to_le_bytes());
+                out.extend(id.seq.to_le_bytes());
+            }
+        }
+        if let Some(trace) = extra.trace {
+            fields |= TRACE;
+            out.extend(trace.trace.to_le_bytes());
+            out.extend(trace.span.to_le_bytes());
+            out.push(trace.flags);
+        }
+        if let Some(deadline) = extra.deadline {
+            fields |= DEADLINE;
+            out.extend(deadline.0.to_le_bytes());
+        }
+        for (bit, text) in [(REPLY, &extra.reply), (KEY, &extra.key)] {
+            if let Some(text) = text {
+                fields |= bit;
+                put_text(out, text);
+            }
+        }
+        if !extra.headers.is_empty() {
+            fields |= HEADERS;
+            out.push(extra.headers.len().min(HEADERS_MAX) as u8);
+            for (name, value) in extra.headers.iter().take(HEADERS_MAX) {
+                put_text(out, name);
+                put_text(out, value);
+            }
+        }
+    }
+    out[at..at + 2].copy_from_slice(&fields.to_le_bytes());
+    let payload = message.payload();
+    out.extend((payload.len() as u32).to_le_bytes());
+    out.extend(payload);
+}
+
+/// Reads fields off the front of bytes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Reader<'a> {
+    pub(crate) fn bytes(&mut self, count: usize) -> Result<&'a [u8], Malformed> {
+        let (front, rest) = self.0.split_at_checked(count).ok_or(Malformed("it ends within a field"))?;
+        self.0 = rest;
+        Ok(front)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        self.bytes(N)?.try_into().map_err(|_| Malformed("it ends within a field"))
+    }
+
+    pub(crate) fn u8(&mut self) -> Result<u8, Malformed> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    pub(crate) fn u16(&mut self) -> Result<u16, Malformed> {
+        self.array().map(u16::from_le_bytes)
+    }
+
+    pub(crate) fn u32(&mut self) -> Result<u32, Malformed> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    pub(crate) fn u64(&mut self) -> Result<u64, Malformed> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    pub(crate) fn text(&mut self) -> Result<&'a str, Malformed> {
+        let length = self.u16()?;
+        let bytes = self.bytes(usize::from(length))?;
+        std::str::from_utf8(bytes).map_err(|_| Malformed("a text is not UTF-8"))
+    }
+
+    pub(crate) fn id(&mut self) -> Result<MessageId, Malformed> {
+        Ok(MessageId { producer: self.u64()?, seq: self.u64()? })
+    }
+}
+
+/// Reads a message that fills `bytes`: its topic and itself. A long payload is copied; [`decode_shared`] shares it.
+pub fn decode(bytes: &[u8]) -> Result<(&str, Message), Malformed> {
+    let (topic, message, payload) = head(bytes)?;
+    Ok((topic, rebuild(Message::new(payload), message)))
+}
+
+/// As [`decode`], with a payload that shares the memory of `bytes`.
+pub fn decode_shared(bytes: &Bytes) -> Result<(&str, Message), Malformed> {
+    let (topic, message, payload) = head(bytes)?;
+    Ok((topic, rebuild(Message::shared(bytes.slice_ref(payload)), message)))
+}
+
+struct Head {
+    id: MessageId,
+    priority: Priority,
+    extra: Extra,
+}
+
+fn rebuild(message: Message, head: Head) -> Message {
+    message.with_priority(head.priority).with_id(head.id).with_extra(head.extra)
+}
+
+fn head(bytes: &[u8]) -> Result<(&str, Head, &[u8]), Malformed> {
+    let mut reader = Reader(bytes);
+    let priority = Priority::from_lane(reader.u8()?).ok_or(Malformed("there is no such priority"))?;
+    let fields = reader.u16()?;
+    if fields & !KNOWN != 0 {
+        return Err(Malformed("it has fields that this version does not know"));
+    }
+    let id = reader.id()?;
+    let topic = reader.text()?;
+    let mut extra = Extra::default();
+    if fields & CORRELATION != 0 {
+        extra.correlation = Some(reader.id()?);
+    }
+    if fields & CAUSATION != 0 {
+        extra.causation = Some(reader.id()?);
+    }
+    if fields & TRACE != 0 {
+        let trace = u128::from_le_bytes(reader.array()?);
+        extra.trace = Some(Trace { trace, span: reader.u64()?, flags: reader.u8()? });
+    }
+    if fields & DEADLINE != 0 {
+        extra.deadline = Some(Timestamp(reader.u64()?));
+    }
+    if fields & REPLY != 0 {
+        extra.reply = Some(reader.text()?.into());
+    }
+    if fields & KEY != 0 {
+        extra.key = Some(reader.text()?.into());
+    }
+    if fields & HEADERS != 0 {
+        let count = usize::from(reader.u8()?);
+        if count == 0 || count > HEADERS_MAX {
+            return Err(Malformed("it has no headers, or too many"));
+        }
+        for _ in 0..count {
+            let name: Arc<str> = reader.text()?.into();
+            extra.headers.push((name, reader.text()?.into()));
+        }
+    }
+    let length = reader.u32()? as usize;
+    let payload = reader.bytes(length)?;
+    if !reader.0.is_empty() {
+        return Err(Malformed("something follows the payload"));
+    }
+    Ok((topic, Head { id, priority, extra }, payload))
+}
