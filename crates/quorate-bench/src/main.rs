@@ -17,6 +17,7 @@ mod stores;
 
 use anyhow::bail;
 
+use crate::harness::cores;
 use crate::harness::priority::Precedence;
 use crate::measure::{Claim, Context};
 
@@ -82,7 +83,8 @@ fn main() -> anyhow::Result<()> {
             Several(bench) => {
                 let first = Precedence::take();
                 let mut measured = bench(&context)?;
-                measured.iter_mut().for_each(|claim| claim.machine.push_str(first.granted()));
+                let how = format!("{}{}", first.granted(), cores::chosen());
+                measured.iter_mut().for_each(|claim| claim.machine.push_str(&how));
                 measured
             }
         };

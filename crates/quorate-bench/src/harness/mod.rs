@@ -2,6 +2,7 @@
 
 pub(crate) mod cores;
 pub(crate) mod latency;
+pub(crate) mod line;
 pub(crate) mod message;
 pub(crate) mod priority;
 pub(crate) mod rounds;

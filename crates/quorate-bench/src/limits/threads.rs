@@ -1,6 +1,5 @@
 //! From one thread to another: a cache line that a spinning thread watches, and the waking of one that sleeps.
 
-use std::hint::spin_loop;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, Thread};
 use std::time::Instant;
@@ -9,6 +8,7 @@ use anyhow::anyhow;
 
 use crate::harness::cores;
 use crate::harness::latency::{Latencies, Percentiles};
+use crate::harness::line::{Line, trips};
 use crate::harness::rounds::{Candidate, Claimed, interleave};
 use crate::measure::{Claim, Context};
 
@@ -40,61 +40,8 @@ pub(crate) fn candidates() -> Vec<Candidate<'static, Percentiles>> {
     vec![Candidate::new(LINE, line), Candidate::new(WAKE, wake)]
 }
 
-/// A counter with cache lines of its own: two, because they are fetched in pairs.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Line(AtomicU64);
-
-/// Half the way there and back, without what asking the clock takes.
 fn line() -> anyhow::Result<Percentiles> {
-    let (there, back) = (Line::default(), Line::default());
-    let clock = clock();
-    thread::scope(|scope| {
-        let echo = scope.spawn(|| {
-            cores::pin(1);
-            for trip in 1..=LINE_TRIPS {
-                await_value(&there.0, trip);
-                back.0.store(trip, Ordering::Release);
-            }
-        });
-        let ask = scope.spawn(|| {
-            cores::pin(0);
-            let mut latencies = Latencies::new();
-            let mut before = Instant::now();
-            for trip in 1..=LINE_TRIPS {
-                there.0.store(trip, Ordering::Release);
-                await_value(&back.0, trip);
-                let after = Instant::now();
-                latencies.record(((after - before).as_nanos() as u64).saturating_sub(clock) / 2);
-                before = after;
-            }
-            latencies.percentiles()
-        });
-        echo.join().map_err(|_| anyhow!("the echo panicked"))?;
-        ask.join().map_err(|_| anyhow!("the asker panicked"))
-    })
-}
-
-/// What asking for the time takes, in nanoseconds.
-fn clock() -> u64 {
-    const ASKED: u32 = 1_000;
-    let start = Instant::now();
-    for _ in 0..ASKED {
-        std::hint::black_box(Instant::now());
-    }
-    (start.elapsed() / ASKED).as_nanos() as u64
-}
-
-fn await_value(line: &AtomicU64, value: u64) {
-    let mut spins = 0_u32;
-    while line.load(Ordering::Acquire) != value {
-        spin_loop();
-        spins += 1;
-        // Nobody answers because nobody else runs.
-        if spins.is_multiple_of(1 << 16) {
-            thread::yield_now();
-        }
-    }
+    trips(LINE_TRIPS, || cores::pin(0), || cores::pin(1))
 }
 
 /// Half the way there and back of two threads that park.
