@@ -17,7 +17,7 @@ use crate::subscription::Subscription;
 use crate::sync::Padded;
 use crate::timer::Timer;
 use crate::topic::{self, Pattern, Topic};
-use crate::wait::Wait;
+use crate::wait::{Bell, Wait};
 
 /// Replies are expected on topics below this one.
 pub(crate) const REPLIES: &str = "_reply";
@@ -73,6 +73,8 @@ pub enum Error {
         "a delayed message cannot be counted on to be stored: publish it to a topic without a durable stream, or without delay"
     )]
     DelayedDurable,
+    #[error("there is a stream {0} already")]
+    StreamExists(String),
     #[error("the bus has been shut down")]
     Down,
     #[error(transparent)]
@@ -80,7 +82,7 @@ pub enum Error {
 }
 
 /// What became of a published message.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 #[must_use = "it says whether somebody was refused the message"]
 pub struct Sent {
     /// Subscribers that have it waiting.
@@ -268,9 +270,19 @@ impl Bus {
 
     /// Receives messages whose topics match. From when this returns, every message published is seen.
     pub fn subscribe(&self, pattern: &str, how: Subscribe) -> Result<Subscription, Error> {
+        self.subscribe_with(pattern, how, Arc::new(Bell::new()))
+    }
+
+    /// As [`subscribe`](Self::subscribe), with a bell that others share.
+    pub(crate) fn subscribe_with(
+        &self,
+        pattern: &str,
+        how: Subscribe,
+        bell: Arc<Bell>,
+    ) -> Result<Subscription, Error> {
         let pattern = Pattern::new(pattern)?;
         self.core.up()?;
-        let inbox = Arc::new(Inbox::new(how.limits, Arc::clone(&self.core.budget)));
+        let inbox = Arc::new(Inbox::new(how.limits, Arc::clone(&self.core.budget), bell));
         let target = Target { inbox: Arc::clone(&inbox), filter: how.filter };
         let group = how.group.map(|(name, balance)| (GroupName(name), balance));
         let group_name = group.as_ref().map(|(name, _)| Arc::clone(&name.0));
@@ -326,6 +338,9 @@ impl Bus {
     /// Keeps what is published to a stream's topics.
     pub fn attach(&self, stream: &Arc<Stream>) -> Result<(), Error> {
         self.core.up()?;
+        if self.stream(stream.name()).is_some() {
+            return Err(Error::StreamExists(stream.name().to_owned()));
+        }
         for pattern in stream.patterns() {
             self.core.router.bind(pattern.clone(), Binding::Stream(Arc::clone(stream)))?;
         }
@@ -391,6 +406,34 @@ impl Sender {
         self.producer
     }
 
+    /// Publishes messages together, each with the id it has: durable streams get them with one wait for the disk.
+    pub(crate) fn send_together(&mut self, messages: Vec<Message>) -> Result<Vec<Sent>, Error> {
+        for message in &messages {
+            self.check(message)?;
+        }
+        self.core.up()?;
+        self.refresh();
+        let name: Arc<str> = Arc::from(&*self.entry.name);
+        for stream in &self.route.streams {
+            let copies = messages.iter().map(|message| (Arc::clone(&name), message.clone()));
+            stream.publish_all(copies.collect())?;
+        }
+        let stored = self.route.streams.len() as u32;
+        let sent = messages.into_iter().map(|message| {
+            let id = message.id();
+            let stamp = Stamp { topic: self.entry.id, producer: id.producer, seq: id.seq };
+            self.counter.0.store(self.counter.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            Sent { stored, ..self.send_to_subscribers(message, stamp) }
+        });
+        Ok(sent.collect())
+    }
+
+    /// Whether what is published goes to a durable stream.
+    pub(crate) fn is_stored(&mut self) -> bool {
+        self.refresh();
+        !self.route.streams.is_empty()
+    }
+
     #[inline]
     fn stamp(&self) -> Stamp {
         Stamp { topic: self.entry.id, producer: self.producer, seq: self.seq }
@@ -438,27 +481,33 @@ impl Sender {
     }
 
     fn send_to_all(&self, mut message: Message) -> Result<Sent, Error> {
-        message.stamp(self.stamp());
-        let message = &message;
         self.core.up()?;
-        let mut sent = Sent::default();
+        message.stamp(self.stamp());
+        let mut stored = 0;
         for stream in &self.route.streams {
-            stream.publish(&self.entry.name, message)?;
-            sent.stored += 1;
+            stream.publish(&self.entry.name, &message)?;
+            stored += 1;
         }
+        Ok(Sent { stored, ..self.send_to_subscribers(message, self.stamp()) })
+    }
+
+    fn send_to_subscribers(&self, mut message: Message, stamp: Stamp) -> Sent {
+        message.stamp(stamp);
+        let message = &message;
+        let mut sent = Sent::default();
         let view = View::new(&self.entry.name, message);
         let wanted = |target: &Target| target.filter.as_ref().is_none_or(|filter| filter.accepts(&view));
         for group in &self.route.groups {
             if let Some(target) = group.choose(message, wanted) {
-                count(&mut sent, target.inbox.push(message, self.stamp()));
+                count(&mut sent, target.inbox.push(message, stamp));
             }
         }
         for target in &self.route.targets {
             if wanted(target) {
-                count(&mut sent, target.inbox.push(message, self.stamp()));
+                count(&mut sent, target.inbox.push(message, stamp));
             }
         }
-        Ok(sent)
+        sent
     }
 
     /// Publishes one message for each payload, in order; where there is one subscriber, cheaper than one after the other.

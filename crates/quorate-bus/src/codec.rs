@@ -120,6 +120,10 @@ impl<'a> Reader<'a> {
         std::str::from_utf8(bytes).map_err(|_| Malformed("a text is not UTF-8"))
     }
 
+    pub(crate) fn end(&self) -> Result<(), Malformed> {
+        if self.0.is_empty() { Ok(()) } else { Err(Malformed("something follows its last field")) }
+    }
+
     pub(crate) fn id(&mut self) -> Result<MessageId, Malformed> {
         Ok(MessageId { producer: self.u64()?, seq: self.u64()? })
     }

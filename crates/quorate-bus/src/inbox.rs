@@ -113,7 +113,8 @@ pub(crate) struct Inbox {
     used: AtomicU8,
     closed: AtomicU8,
     limits: Limits,
-    pub(crate) bell: Bell,
+    /// Rung when something has come; several inboxes may have one.
+    pub(crate) bell: Arc<Bell>,
     budget: Arc<Budget>,
     bytes: Padded<AtomicU64>,
     /// Publishers that wait for room.
@@ -135,13 +136,13 @@ pub(crate) struct Counts {
 const SLOT_BYTES: u64 = 128;
 
 impl Inbox {
-    pub(crate) fn new(limits: Limits, budget: Arc<Budget>) -> Self {
+    pub(crate) fn new(limits: Limits, budget: Arc<Budget>, bell: Arc<Bell>) -> Self {
         Self {
             lanes: Default::default(),
             used: AtomicU8::new(0),
             closed: AtomicU8::new(0),
             limits,
-            bell: Bell::new(),
+            bell,
             budget,
             bytes: Padded::default(),
             blocked: AtomicU32::new(0),

@@ -31,6 +31,8 @@ mod sync;
 mod timer;
 pub mod topic;
 mod wait;
+#[cfg(not(loom))]
+pub mod wire;
 
 #[cfg(all(test, not(loom)))]
 mod tests;

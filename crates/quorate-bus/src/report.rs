@@ -9,7 +9,7 @@ use crate::bus::Bus;
 use crate::stream;
 
 /// Everything that can be seen of a bus at a moment. Counts only grow; rates are the difference between two reports.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Report {
     pub time: Timestamp,
     /// Bytes held by subscribers, of as many as may be.
@@ -25,14 +25,14 @@ pub struct Report {
 }
 
 /// A topic.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TopicReport {
     pub topic: String,
     pub published: u64,
 }
 
 /// A subscription.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SubscriptionReport {
     pub name: String,
     pub pattern: String,

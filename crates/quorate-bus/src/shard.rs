@@ -13,7 +13,7 @@ use crate::inbox::{Ages, Closed, Inbox, Limits};
 use crate::message::Message;
 use crate::router::{Binding, Target};
 use crate::topic::Pattern;
-use crate::wait::{self, Wait};
+use crate::wait::{self, Bell, Wait};
 
 /// Names a subscriber of a shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,7 +60,7 @@ impl Bus {
     /// A shard without subscribers.
     pub fn shard(&self, name: &str, limits: Limits, wait: Wait) -> Result<Shard, Error> {
         self.core.up()?;
-        let inbox = Arc::new(Inbox::new(limits, Arc::clone(&self.core.budget)));
+        let inbox = Arc::new(Inbox::new(limits, Arc::clone(&self.core.budget), Arc::new(Bell::new())));
         let registered = Arc::new(Registered {
             name: name.into(),
             pattern: Pattern::new(">")?,

@@ -49,10 +49,25 @@ pub enum AnswerError {
 }
 
 impl Consumer {
-    pub(super) fn new(stream: Arc<Stream>, name: Arc<str>, holder: u64, filter: Option<Filter>) -> Self {
-        let bell = Arc::new(Bell::new());
+    pub(super) fn new(
+        stream: Arc<Stream>,
+        name: Arc<str>,
+        holder: u64,
+        filter: Option<Filter>,
+        bell: Arc<Bell>,
+    ) -> Self {
         stream.state().add_bell(&bell);
         Self { stream, name, holder, filter, bell, dead: false }
+    }
+
+    /// Rings this bell too when there may be something: for one who waits for several.
+    pub(crate) fn also_ring(&self, bell: &Arc<Bell>) {
+        self.stream.state().add_bell(bell);
+    }
+
+    /// A message that can be delivered now, or when to look again if nobody rings before.
+    pub(crate) fn look(&self) -> Result<Result<Received, Option<Timestamp>>, Error> {
+        self.poll()
     }
 
     pub fn name(&self) -> &str {

@@ -29,7 +29,8 @@ use crate::topic::{self, Pattern};
 
 /// What of a stream may be forgotten. A message that a consumer still needs goes too when a bound is reached: retention wins, and the consumer's
 /// count of missed messages says so. Messages that are dead letters stay.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Retention {
     /// Messages older than this.
     pub age: Option<Millis>,
@@ -150,7 +151,7 @@ pub struct Stream {
 }
 
 /// What a stream holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Info {
     pub name: String,
     pub patterns: Vec<String>,
@@ -165,7 +166,7 @@ pub struct Info {
 }
 
 /// Where a consumer stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ConsumerInfo {
     pub name: String,
     /// Messages below are done.
@@ -457,7 +458,7 @@ impl Stream {
             // A consumer that begins now must not begin later than that after a restart.
             self.save(&name)?;
         }
-        Ok(Consumer::new(Arc::clone(self), name, holder, filter))
+        Ok(Consumer::new(Arc::clone(self), name, holder, filter, Arc::new(crate::wait::Bell::new())))
     }
 
     /// Forgets a consumer and where it was.

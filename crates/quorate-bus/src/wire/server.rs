@@ -1,0 +1,301 @@
+//! Lets other processes of the same user use a bus.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::fd::AsRawFd;
+use rustix::fs::{FlockOperation, flock};
+
+use super::connection;
+use crate::bus::Bus;
+use crate::stream::{self, Stream};
+
+/// How the bus is served.
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub socket: PathBuf,
+    /// The folder of durable streams; without one, streams cannot be made from outside.
+    pub streams: Option<PathBuf>,
+    /// Connections at once; one more is told so and closed.
+    pub connections_max: usize,
+    /// A client that takes nothing for so long is let go.
+    pub write_timeout: Duration,
+}
+
+impl Options {
+    pub fn new(socket: &Path) -> Self {
+        Self {
+            socket: socket.to_owned(),
+            streams: None,
+            connections_max: 1024,
+            write_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// The bus cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("socket {}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("the bus at {} is served by another process already", path.display())]
+    Busy { path: PathBuf },
+    #[error("the definition of stream {name} in {}: {reason}", path.display())]
+    Definition { name: String, path: PathBuf, reason: String },
+    #[error(transparent)]
+    Bus(#[from] crate::bus::Error),
+    #[error(transparent)]
+    Stream(#[from] stream::Error),
+}
+
+/// What connections share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) bus: Bus,
+    pub(super) options: Options,
+    pub(super) stopping: AtomicBool,
+    open: AtomicUsize,
+    streams: Mutex<Vec<UnixStream>>,
+}
+
+/// A socket that is being served. Dropping it ends all connections and removes the socket.
+#[derive(Debug)]
+pub struct Server {
+    shared: Arc<Shared>,
+    acceptor: Option<JoinHandle<()>>,
+    _lock: File,
+}
+
+/// How a durable stream is defined, as it is kept beside its log.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Definition {
+    pub(super) patterns: Vec<String>,
+    #[serde(default)]
+    pub(super) retention: stream::Retention,
+}
+
+impl Server {
+    /// Serves a bus at a socket, with the durable streams there are.
+    pub fn start(bus: Bus, options: Options) -> Result<Self, Error> {
+        let path = options.socket.clone();
+        let at = |source| Error::Io { path: path.clone(), source };
+        let lock_path = path.with_extension("lock");
+        let lock = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&lock_path)
+            .map_err(|source| Error::Io { path: lock_path.clone(), source })?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Err(rustix::io::Errno::WOULDBLOCK) => return Err(Error::Busy { path }),
+            other => other.map_err(|errno| at(errno.into()))?,
+        }
+        if let Some(folder) = &options.streams {
+            open_streams(&bus, folder)?;
+        }
+        // The lock is ours: a socket that is there is left over from a process that is gone.
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(error)),
+            _ => {}
+        }
+        let listener = short_path(&path, |short| UnixListener::bind(short)).map_err(at)?;
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(at)?;
+        let shared = Arc::new(Shared {
+            bus,
+            options,
+            stopping: AtomicBool::new(false),
+            open: AtomicUsize::new(0),
+            streams: Mutex::default(),
+        });
+        let for_thread = Arc::clone(&shared);
+        let acceptor = std::thread::Builder::new()
+            .name("bus-accept".into())
+            .spawn(move || accept(&for_thread, &listener))
+            .map_err(at)?;
+        Ok(Self { shared, acceptor: Some(acceptor), _lock: lock })
+    }
+
+    pub fn socket(&self) -> &Path {
+        &self.shared.options.socket
+    }
+
+    pub fn bus(&self) -> &Bus {
+        &self.shared.bus
+    }
+
+    /// Connections that are open.
+    pub fn connections(&self) -> usize {
+        self.shared.open.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        // A connection wakes the acceptor; it sees that it is to stop.
+        let _ = connect(&self.shared.options.socket);
+        if let Some(acceptor) = self.acceptor.take() {
+            let _ = acceptor.join();
+        }
+        for stream in &*self.shared.streams.lock().unwrap_or_else(PoisonError::into_inner) {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+        let _ = std::fs::remove_file(&self.shared.options.socket);
+    }
+}
+
+/// Connects to a bus' socket.
+pub(super) fn connect(path: &Path) -> io::Result<UnixStream> {
+    short_path(path, |short| UnixStream::connect(short))
+}
+
+/// The address of a socket has room for some hundred bytes; a longer path is reached through its folder.
+fn short_path<T>(path: &Path, f: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    if path.as_os_str().len() < 100 {
+        return f(path);
+    }
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return f(path);
+    };
+    let folder = File::open(folder)?;
+    f(&Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name))
+}
+
+fn accept(shared: &Arc<Shared>, listener: &UnixListener) {
+    for stream in listener.incoming() {
+        if shared.stopping.load(Ordering::Acquire) {
+            return;
+        }
+        let Ok(stream) = stream else {
+            // Out of descriptors, most likely: those who leave make room.
+            std::thread::sleep(Duration::from_millis(10));
+            continue;
+        };
+        if let Err(reason) = admit(shared, &stream) {
+            connection::refuse(stream, reason);
+            continue;
+        }
+        let Ok(copy) = stream.try_clone() else {
+            continue;
+        };
+        let number = copy.as_raw_fd();
+        shared.streams.lock().unwrap_or_else(PoisonError::into_inner).push(copy);
+        shared.open.fetch_add(1, Ordering::Relaxed);
+        let for_thread = Arc::clone(shared);
+        let spawned = std::thread::Builder::new().name("bus-read".into()).spawn(move || {
+            let _leave = Leave { shared: &for_thread, number };
+            connection::serve(&for_thread, stream);
+        });
+        if spawned.is_err() {
+            leave(shared, number);
+        }
+    }
+}
+
+struct Leave<'a> {
+    shared: &'a Shared,
+    number: i32,
+}
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        leave(self.shared, self.number);
+    }
+}
+
+fn leave(shared: &Shared, number: i32) {
+    shared.open.fetch_sub(1, Ordering::Relaxed);
+    let mut streams = shared.streams.lock().unwrap_or_else(PoisonError::into_inner);
+    streams.retain(|stream| stream.as_raw_fd() != number);
+}
+
+fn admit(shared: &Shared, stream: &UnixStream) -> Result<(), &'static str> {
+    let peer = rustix::net::sockopt::socket_peercred(stream);
+    let same = peer.is_ok_and(|peer| peer.uid == rustix::process::geteuid());
+    if !same {
+        return Err("only the user the bus runs as may use it");
+    }
+    if shared.open.load(Ordering::Relaxed) >= shared.options.connections_max {
+        return Err("the bus has as many connections as it may have");
+    }
+    Ok(())
+}
+
+fn open_streams(bus: &Bus, folder: &Path) -> Result<(), Error> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(|source| Error::Io { path: folder.to_owned(), source })?,
+    };
+    for entry in entries {
+        let path = entry.map_err(|source| Error::Io { path: folder.to_owned(), source })?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+        let definition = path.join("stream.json");
+        if !definition.exists() {
+            continue;
+        }
+        let text =
+            std::fs::read(&definition).map_err(|source| Error::Io { path: definition.clone(), source })?;
+        let parsed: Definition = serde_json::from_slice(&text).map_err(|error| Error::Definition {
+            name: name.clone(),
+            path: definition.clone(),
+            reason: error.to_string(),
+        })?;
+        open_stream(bus, &name, &path, parsed)?;
+    }
+    Ok(())
+}
+
+fn open_stream(bus: &Bus, name: &str, path: &Path, definition: Definition) -> Result<(), Error> {
+    let options = stream::Options {
+        patterns: definition.patterns,
+        retention: definition.retention,
+        clock: bus.options().clock,
+        ..stream::Options::new(name, &[], Some(path.join("log")))
+    };
+    Ok(bus.attach(&Stream::open(options)?)?)
+}
+
+/// Makes a durable stream and remembers it.
+pub(super) fn create_stream(shared: &Shared, name: &str, definition: Definition) -> Result<(), Error> {
+    let Some(folder) = &shared.options.streams else {
+        return Err(Error::Definition {
+            name: name.to_owned(),
+            path: shared.options.socket.clone(),
+            reason: "this bus keeps no streams".into(),
+        });
+    };
+    let path = folder.join(name);
+    let bad = |reason: &str| Error::Definition {
+        name: name.to_owned(),
+        path: path.clone(),
+        reason: reason.to_owned(),
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if name.is_empty() || name.len() > 100 || !name.chars().all(plain) {
+        return Err(bad("a stream's name has 1 to 100 letters, digits, `-` and `_`"));
+    }
+    if definition.patterns.is_empty() {
+        return Err(bad("it has no topics: name at least one pattern"));
+    }
+    if shared.bus.stream(name).is_some() {
+        return Err(Error::Bus(crate::bus::Error::StreamExists(name.to_owned())));
+    }
+    for pattern in &definition.patterns {
+        crate::topic::Pattern::new(pattern).map_err(crate::bus::Error::from)?;
+    }
+    let io = |source| Error::Io { path: path.clone(), source };
+    let disk = quorate_wal::OsDisk;
+    quorate_wal::Disk::create_dir(&disk, &path).map_err(io)?;
+    let text = serde_json::to_vec_pretty(&definition).map_err(|error| bad(&error.to_string()))?;
+    quorate_wal::disk::write_whole(&disk, &path.join("stream.json"), &text).map_err(io)?;
+    open_stream(&shared.bus, name, &path, definition)
+}
