@@ -1,12 +1,18 @@
 //! How transactions are written: durable ones together, relaxed ones at once.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use quorate_base::Timestamp;
 use quorate_wal::Batch;
 
 use crate::error::Error;
+use crate::index::VERSION_OVERHEAD;
 use crate::inner::Inner;
-use crate::plan::Plan;
-use crate::put::{Class, Commit, Job};
+use crate::key::Key;
+use crate::namespace::Namespace;
+use crate::plan::{Plan, TRANSACTION_MAX};
+use crate::put::{Action, Class, Commit, Job};
 use crate::record;
 use crate::tail::{Tail, locked};
 
@@ -15,7 +21,7 @@ pub(crate) const GROUP_MAX: usize = 4096;
 /// Bytes written together, about.
 const ROUND_BYTES: usize = 16 << 20;
 /// Relaxed bytes that are written without waiting for the time to do so.
-const RELAXED_BYTES: usize = 8 << 20;
+const RELAXED_BYTES: usize = 32 << 20;
 
 type Answer = Result<Commit, Error>;
 
@@ -115,6 +121,43 @@ impl Inner {
             self.flush()?;
         }
         outcome.map(|(commit, _)| commit)
+    }
+
+    /// The usual relaxed write, of one value that lives for ever into a namespace with room, in memory and in the batch without
+    /// more ado. `None`, and the action given back, where it is not that.
+    pub(crate) fn relaxed_put(
+        &self,
+        space: &Arc<Namespace>,
+        key: Key,
+        action: Action,
+        expect: Option<u64>,
+    ) -> Result<Commit, (Key, Action)> {
+        let Action::Put { value, meta, ttl: None, expires: None } = action else {
+            return Err((key, action));
+        };
+        let mut tail = self.tail();
+        let now = self.now(&tail);
+        let size = value.len() as u64 + meta.size() + key.as_bytes().len() as u64;
+        let resident = self.index.resident.load(Ordering::Relaxed) + size + VERSION_OVERHEAD;
+        let usual = tail.held
+            && self.stopped.get().is_none()
+            && space.lives_for_ever()
+            && space.has_room(key.as_bytes().len() as u64, value.len() as u64, 1, size)
+            && size <= TRANSACTION_MAX
+            && resident <= self.options.memory_max
+            && tail.batch.size() < RELAXED_BYTES
+            && expect.is_none_or(|version| {
+                let map = space.map.pin();
+                let found = map.get(&key).filter(|entry| entry.is_live(|| now));
+                found.map_or(0, |entry| entry.version()) == version
+            });
+        if !usual {
+            return Err((key, Action::Put { value, meta, ttl: None, expires: None }));
+        }
+        let version = tail.next();
+        tail.batch.push_with(|out| record::encode_put(out, now, space.id, &key, &value, &meta));
+        self.put_own(&mut tail, version, now, space, key, value, meta);
+        Ok(Commit { version, time: now, changed: 1 })
     }
 
     fn relaxed_held(&self, tail: &mut Tail, job: Job) -> Result<(Commit, Option<u64>), Error> {

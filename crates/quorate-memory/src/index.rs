@@ -26,6 +26,8 @@ pub(crate) struct Index {
     /// The newest transaction that is whole in here.
     visible: AtomicU64,
     views: Mutex<BTreeMap<u64, u32>>,
+    /// The first of `views`; `u64::MAX` where there is none, kept as its complement so that it begins so.
+    oldest_view: AtomicU64,
     /// Bytes of all versions, old ones too, about.
     pub(crate) resident: AtomicU64,
 }
@@ -101,6 +103,7 @@ impl Index {
         let mut views = self.views();
         let version = self.visible();
         *views.entry(version).or_default() += 1;
+        self.note_oldest(&views);
         version
     }
 
@@ -112,12 +115,18 @@ impl Index {
                 views.remove(&version);
             }
         }
+        self.note_oldest(&views);
     }
 
-    /// Taken before transactions are applied: a view that begins meanwhile begins at what is visible now, or later.
-    pub(crate) fn floor(&self) -> Floor {
-        let views = self.views();
+    fn note_oldest(&self, views: &BTreeMap<u64, u32>) {
         let oldest = views.first_key_value().map_or(u64::MAX, |(version, _)| *version);
+        self.oldest_view.store(!oldest, Ordering::SeqCst);
+    }
+
+    /// Taken before transactions are applied: a view that begins meanwhile begins at what is visible now, because only who applies
+    /// makes more visible.
+    pub(crate) fn floor(&self) -> Floor {
+        let oldest = !self.oldest_view.load(Ordering::SeqCst);
         Floor { all: oldest.min(self.visible()), views: oldest }
     }
 
@@ -156,7 +165,7 @@ impl Index {
             {
                 space = self.space_by_id(id);
             }
-            let at = At { index: self, floor, version, time };
+            let at = At::new(self, floor, version, time);
             let changed = match op {
                 Op::Space { id, name, policy } => {
                     if !self.put_space(id, &name, *policy) {
@@ -235,16 +244,20 @@ fn chain_size(head: &Entry, key: &[u8]) -> u64 {
 }
 
 /// Where a transaction is applied.
-struct At<'a> {
+pub(crate) struct At<'a> {
     index: &'a Index,
     floor: Floor,
     version: u64,
     time: Timestamp,
 }
 
-impl At<'_> {
+impl<'a> At<'a> {
+    pub(crate) fn new(index: &'a Index, floor: Floor, version: u64, time: Timestamp) -> Self {
+        Self { index, floor, version, time }
+    }
+
     #[expect(clippy::too_many_arguments, reason = "the parts of one operation")]
-    fn put(
+    pub(crate) fn put(
         &self,
         ledger: &mut Ledger,
         space: &Arc<Namespace>,

@@ -26,6 +26,9 @@ pub(crate) struct Namespace {
     keep: AtomicU32,
     /// `u64::MAX` where old versions do not age.
     age: AtomicU64,
+    quota: [AtomicU64; 4],
+    /// What lives for a while when nothing is said; 0 where it lives for ever.
+    ttl: AtomicU64,
     /// The newest version of each key, tombstones among them.
     pub(crate) map: HashMap<Key, Arc<Entry>, RandomState>,
     /// The same keys, in order.
@@ -62,6 +65,8 @@ impl Namespace {
             lru: AtomicBool::new(false),
             keep: AtomicU32::new(0),
             age: AtomicU64::new(u64::MAX),
+            quota: Default::default(),
+            ttl: AtomicU64::new(0),
             map: HashMap::with_hasher(RandomState::default()),
             order: SkipSet::new(),
             tags: SkipSet::new(),
@@ -79,6 +84,12 @@ impl Namespace {
         self.lru.store(policy.eviction == Eviction::Lru, Ordering::Relaxed);
         self.keep.store(policy.history.versions_max, Ordering::Relaxed);
         self.age.store(policy.history.age_max.map_or(u64::MAX, |age| age.0), Ordering::Relaxed);
+        let quota = policy.quota;
+        let limits = [quota.entries_max, quota.bytes_max, quota.value_bytes_max, quota.key_bytes_max];
+        for (cell, limit) in self.quota.iter().zip(limits) {
+            cell.store(limit, Ordering::Relaxed);
+        }
+        self.ttl.store(policy.ttl.map_or(0, |ttl| ttl.0.max(1)), Ordering::Relaxed);
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
         self.epoch.fetch_add(1, Ordering::Release);
     }
@@ -93,6 +104,19 @@ impl Namespace {
 
     pub(crate) fn keep(&self) -> u32 {
         self.keep.load(Ordering::Relaxed)
+    }
+
+    /// Whether an entry of this size can be put without asking what the namespace does at its limits.
+    pub(crate) fn has_room(&self, key: u64, value: u64, entries_more: u64, bytes_more: u64) -> bool {
+        let [entries_max, bytes_max, value_max, key_max] =
+            [0, 1, 2, 3].map(|index: usize| self.quota[index].load(Ordering::Relaxed));
+        let entries = self.entries.load(Ordering::Relaxed).saturating_add(entries_more);
+        let bytes = self.bytes.load(Ordering::Relaxed).saturating_add(bytes_more);
+        key > 0 && key <= key_max && value <= value_max && entries <= entries_max && bytes <= bytes_max
+    }
+
+    pub(crate) fn lives_for_ever(&self) -> bool {
+        self.ttl.load(Ordering::Relaxed) == 0
     }
 
     pub(crate) fn age(&self) -> Option<Millis> {

@@ -55,6 +55,24 @@ pub(crate) fn encode_genesis(out: &mut Vec<u8>) {
     out.extend_from_slice(&FORMAT.to_le_bytes());
 }
 
+/// A transaction of one put that does not expire.
+pub(crate) fn encode_put(
+    out: &mut Vec<u8>,
+    time: Timestamp,
+    space: u32,
+    key: &Key,
+    value: &[u8],
+    meta: &Meta,
+) {
+    out.push(TRANSACTION);
+    number(out, time.0);
+    number(out, 1);
+    out.push(PUT);
+    number(out, u64::from(space));
+    bytes(out, key.as_bytes());
+    encode_value(out, value, meta, NEVER);
+}
+
 pub(crate) fn encode(out: &mut Vec<u8>, time: Timestamp, ops: &[Op]) {
     out.push(TRANSACTION);
     number(out, time.0);

@@ -113,14 +113,22 @@ impl Space {
     /// Writes a value.
     pub fn put(&self, key: impl Into<Key>, put: impl Into<Put>) -> Result<Commit, Error> {
         self.check(Access::Write)?;
-        let (key, put) = (key.into(), put.into());
-        let expects = match put.expect {
+        let (mut key, put) = (key.into(), put.into());
+        let expect = put.expect;
+        let mut action = action(self, put);
+        if self.class == Class::Relaxed {
+            match self.store.inner.relaxed_put(&self.namespace, key, action, expect) {
+                Ok(commit) => return Ok(commit),
+                Err(back) => (key, action) = back,
+            }
+        }
+        let expects = match expect {
             Some(version) => {
                 vec![Expect::Version { space: Arc::clone(&self.namespace), key: key.clone(), version }]
             }
             None => Vec::new(),
         };
-        self.one(key, action(self, put), expects)
+        self.one(key, action, expects)
     }
 
     /// Writes a value where the key has this version; 0 says that it must not be there. The loser of a race is told

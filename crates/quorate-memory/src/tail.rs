@@ -8,9 +8,12 @@ use quorate_base::Timestamp;
 use quorate_wal::{Batch, Log};
 
 use crate::change::Change;
+use crate::entry::{Meta, NEVER};
 use crate::error::Error;
-use crate::index::Ledger;
+use crate::index::{At, Ledger};
 use crate::inner::Inner;
+use crate::key::Key;
+use crate::namespace::Namespace;
 use crate::record::{self, Record};
 
 /// Guarded by one lock; held through a durable write, and by a reader only where others have written.
@@ -26,6 +29,8 @@ pub(crate) struct Tail {
     applied: u64,
     /// Whether this process holds the lock among processes.
     pub(crate) held: bool,
+    /// Whether the log's end is being written by who does not hold this, but `turn`.
+    pub(crate) in_flight: bool,
     /// Bytes of log since the last snapshot, about.
     pub(crate) since_snapshot: u64,
 }
@@ -44,6 +49,7 @@ impl Tail {
             ahead: VecDeque::new(),
             applied,
             held: false,
+            in_flight: false,
             since_snapshot,
         }
     }
@@ -141,7 +147,10 @@ impl Inner {
             return Ok(tail);
         }
         drop(tail);
-        self.place.lock.acquire().map_err(Error::io(&self.place.dir))?;
+        self.place.control.want();
+        let acquired = self.place.lock.acquire();
+        self.place.control.unwant();
+        acquired.map_err(Error::io(&self.place.dir))?;
         let mut tail = self.tail();
         tail.held = true;
         match self.settle(&mut tail) {
@@ -234,16 +243,44 @@ impl Inner {
         self.publish(tail, changes);
     }
 
-    /// Writes relaxed transactions and syncs them. Writers of relaxed ones go on meanwhile.
+    /// As [`apply_own`](Self::apply_own), of one value that does not expire.
+    #[expect(clippy::too_many_arguments, reason = "the parts of one operation")]
+    pub(crate) fn put_own(
+        &self,
+        tail: &mut Tail,
+        version: u64,
+        time: Timestamp,
+        space: &Arc<Namespace>,
+        key: Key,
+        value: Box<[u8]>,
+        meta: Arc<Meta>,
+    ) {
+        let watched = self.feed.is_watched();
+        let at = At::new(&self.index, self.index.floor(), version, time);
+        let change = at.put(&mut tail.ledger, space, key, value, meta, NEVER, watched);
+        tail.ledger.time = time;
+        tail.applied = version + 1;
+        let changes =
+            watched.then(|| change.into_iter().map(|change| Change { last: true, ..change }).collect());
+        self.publish(tail, changes);
+    }
+
+    /// Writes relaxed transactions and syncs them. Writers of relaxed ones go on meanwhile, and the lock among processes is kept for
+    /// them where no other process waits for it.
     pub(crate) fn flush(&self) -> Result<(), Error> {
         let _turn = locked(&self.turn);
-        let mut tail = self.tail();
+        let tail = self.tail();
         if !tail.held {
             return Ok(());
         }
         let flushed = self.flush_held(tail);
-        tail = self.tail();
-        self.release(&mut tail);
+        let mut tail = self.tail();
+        if flushed.is_err() || tail.batch.is_empty() {
+            self.release(&mut tail);
+        } else {
+            drop(tail);
+            self.signal.flush_soon();
+        }
         flushed
     }
 
@@ -251,15 +288,20 @@ impl Inner {
         self.running()?;
         let mut batch = std::mem::take(&mut tail.batch);
         let time = tail.ledger.time;
-        self.append(&mut tail, &mut batch, time)?;
-        let pending = tail.log.begin_sync()?;
+        self.place.control.set_busy(true);
+        tail.since_snapshot += batch.size() as u64;
+        let pending = tail.log.begin(time, &mut batch).map_err(|error| self.stop(error))?;
+        tail.in_flight = true;
         drop(tail);
         let outcome = pending.run();
         let mut tail = self.tail();
-        let synced = tail.log.finish_sync(&pending, outcome);
+        tail.in_flight = false;
+        let synced = tail.log.finish(&pending, outcome);
         self.synced(synced)?;
-        // What came meanwhile, so that the lock can be given back to other processes.
-        self.flush_all(&mut tail)?;
+        if self.place.control.is_wanted() {
+            // What came meanwhile too, so that the lock can be given to who waits.
+            self.flush_all(&mut tail)?;
+        }
         self.tell(&tail);
         Ok(())
     }

@@ -15,6 +15,7 @@ use crate::inner::Inner;
 use crate::key::Key;
 use crate::record::{self, Metas, Op, Record};
 use crate::space::Space;
+use crate::tail::locked;
 
 /// Changes taken from the feed or the log at once.
 const AT_ONCE: usize = 256;
@@ -110,12 +111,15 @@ impl Inner {
         most: usize,
         wanted: impl Fn(&Change) -> bool,
     ) -> Result<(Vec<Change>, u64), Error> {
+        // Held while the log is read only where its end may be in flight.
+        let mut turn = None;
         let mut tail = self.tail();
         let visible = self.index.visible();
-        if tail.log.next() <= visible {
+        if tail.in_flight || tail.log.next() <= visible {
             // Relaxed changes that are not written yet.
             drop(tail);
             self.flush()?;
+            turn = Some(locked(&self.turn));
             tail = self.tail();
         }
         let (mut changes, mut until, mut bytes) = (Vec::new(), after, 0);
@@ -146,6 +150,8 @@ impl Inner {
                 }
             }
         });
+        drop(tail);
+        drop(turn);
         match (read, unknown) {
             (_, Some(error)) => Err(error),
             (Ok(()), None) => Ok((changes, until)),

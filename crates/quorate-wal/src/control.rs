@@ -2,7 +2,7 @@
 //!
 //! It holds three numbers, each beside its complement so that a torn or rotten one is told and not believed:
 //! how far records are written (*committed*), how far they are durable (*synced*), and whether something is amiss (*busy* while
-//! somebody appends, *doubt* after a sync that failed). It is a hint that survives the death of a process, not a power cut: after one it may be behind, never ahead of the truth,
+//! somebody appends, *doubt* after a sync that failed). Beside them stands how many wait for the log (*wanted*). It is a hint that survives the death of a process, not a power cut: after one it may be behind, never ahead of the truth,
 //! because it is raised only after what it says has happened.
 
 use std::fmt;
@@ -19,6 +19,8 @@ const COMMITTED: usize = 0;
 const SYNCED: usize = 1;
 const BUSY: usize = 2;
 const DOUBT: usize = 3;
+/// A cell of its own: it is counted up and down, and need not be right.
+const WANTED: usize = 8;
 
 /// The page, in a file several processes have mapped, or in memory.
 pub struct Control {
@@ -100,6 +102,22 @@ impl Control {
     /// Only the holder of the log says so, before an append and after it is committed.
     pub fn set_busy(&self, busy: bool) {
         self.set(BUSY, u64::from(busy));
+    }
+
+    /// Counts one more that waits for the log.
+    pub fn want(&self) {
+        self.cell(WANTED).fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes back [`want`](Self::want).
+    pub fn unwant(&self) {
+        self.cell(WANTED).fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether somebody waits for the log. Whoever died waiting is counted for ever, so this may only decide how soon it is given
+    /// back, not whether.
+    pub fn is_wanted(&self) -> bool {
+        self.cell(WANTED).load(Ordering::Relaxed) != 0
     }
 
     /// Whether a sync failed, and what had been written for it may be on the disk or not.

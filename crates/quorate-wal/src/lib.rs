@@ -23,5 +23,5 @@ pub use control::Control;
 pub use disk::{Disk, DiskFile, OsDisk};
 pub use frame::Batch;
 pub use group::Group;
-pub use log::{Enough, Error, Log, Opened, Options, PendingSync, Record};
+pub use log::{Enough, Error, Log, Opened, Options, Pending, Record};
 pub use seal::{Key, Keyring};

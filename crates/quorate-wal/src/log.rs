@@ -311,6 +311,7 @@ impl Log {
         step: usize,
         visit: &mut dyn FnMut(Record<'_>),
     ) -> Result<(), Error> {
+        let mut again = None;
         loop {
             self.read_tail(from, step, visit)?;
             // Nothing more here; a segment that begins with the next number follows where the writer has gone on to it.
@@ -321,7 +322,15 @@ impl Log {
             let (tail, header) = match open_segment(&*self.disk, &path) {
                 Ok(found) => found,
                 Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                    return self.check_no_later();
+                    let Some(to) = self.later()? else {
+                        return Ok(());
+                    };
+                    // The writer may have gone on, and to another segment, after the end was looked at: it is looked at again.
+                    if again == Some(self.next) {
+                        return Err(Error::Gap { path: self.dir.clone(), from: self.next, to });
+                    }
+                    again = Some(self.next);
+                    continue;
                 }
                 Err(error) => return Err(error),
             };
@@ -337,14 +346,11 @@ impl Log {
         }
     }
 
-    /// A later segment is begun only when all before it is durable: one that is there while records before it are not is a gap.
-    fn check_no_later(&self) -> Result<(), Error> {
+    /// A segment that begins after the next number. It is begun only when all before it is durable: where it is there and records
+    /// before it are not, there is a gap.
+    fn later(&self) -> Result<Option<u64>, Error> {
         let names = self.disk.list(&self.dir).map_err(self.io())?;
-        let later = names.iter().filter_map(|name| segment_first(name)).find(|&first| first > self.next);
-        match later {
-            Some(to) => Err(Error::Gap { path: self.dir.clone(), from: self.next, to }),
-            None => Ok(()),
-        }
+        Ok(names.iter().filter_map(|name| segment_first(name)).find(|&first| first > self.next))
     }
 
     /// Reads whole frames of the tail from where we are.
@@ -474,11 +480,32 @@ impl Log {
     ///
     /// After a failed write nobody knows what is on the disk: the log takes nothing more until it is opened again.
     pub fn append(&mut self, time: Timestamp, batch: &mut Batch) -> Result<u64, Error> {
+        if batch.is_empty() && !self.poisoned {
+            return Ok(self.next);
+        }
+        let head = self.prepare(time, batch)?;
+        let bytes = batch.bytes.len() as u64;
+        let zeros = self.zeros(bytes);
+        let written = zeros
+            .map_or(Ok(()), |count| write_zeros(&*self.tail, self.offset + bytes, count))
+            .and_then(|()| self.tail.write_at(&batch.bytes, self.offset));
+        if let Err(source) = written {
+            self.poisoned = true;
+            return Err(self.io()(source));
+        }
+        if let Some(count) = zeros {
+            self.ahead = self.offset + bytes + count as u64;
+        }
+        let first = self.next;
+        self.advance(&head, bytes);
+        batch.clear();
+        Ok(first)
+    }
+
+    /// Makes a batch the frame that comes next.
+    fn prepare(&mut self, time: Timestamp, batch: &mut Batch) -> Result<Head, Error> {
         if self.poisoned {
             return Err(Error::Poisoned { path: self.dir.clone() });
-        }
-        if batch.is_empty() {
-            return Ok(self.next);
         }
         if batch.size() > frame::BODY_MAX - OVERHEAD {
             return Err(Error::TooLarge { bytes: batch.size() });
@@ -503,41 +530,27 @@ impl Log {
                 .seal(&mut batch.bytes, FRAME_HEAD, &bound)
                 .ok_or_else(|| Error::NoRandomness { path: self.dir.clone() })?;
         }
-        let crc = frame::finish(&mut batch.bytes, &self.id, head);
-        let written = self
-            .extend(batch.bytes.len() as u64)
-            .and_then(|()| self.tail.write_at(&batch.bytes, self.offset));
-        if let Err(source) = written {
-            self.poisoned = true;
-            return Err(self.io()(source));
-        }
-        self.mark(&head, self.offset);
-        let first = self.next;
-        self.offset += batch.bytes.len() as u64;
-        self.ahead = self.ahead.max(self.offset);
-        self.next += u64::from(batch.count);
-        self.link = crc;
-        batch.clear();
-        Ok(first)
+        head.crc = frame::finish(&mut batch.bytes, &self.id, head);
+        Ok(head)
     }
 
-    /// Writes zeros ahead where the next `bytes` would reach past those that are there.
-    fn extend(&mut self, bytes: u64) -> io::Result<()> {
-        if self.options.ahead_bytes == 0 || self.offset + bytes <= self.ahead {
-            return Ok(());
+    /// Goes on behind a frame of so many bytes.
+    fn advance(&mut self, head: &Head, bytes: u64) {
+        self.mark(head, self.offset);
+        self.offset += bytes;
+        self.ahead = self.ahead.max(self.offset);
+        self.next += u64::from(head.count);
+        self.link = head.crc;
+    }
+
+    /// How many zeros are written behind the next frame of so many bytes, so that those after it have nothing to allocate.
+    fn zeros(&self, bytes: u64) -> Option<usize> {
+        // A large frame pays for what it allocates; zeros behind it would only double what is written.
+        let large = bytes >= self.options.ahead_bytes / 8;
+        if large || self.offset + bytes <= self.ahead {
+            return None;
         }
-        // The frame itself allocates what it covers; the zeros go behind it.
-        let from = self.offset + bytes;
-        let zeros = usize::try_from(self.options.ahead_bytes).unwrap_or(1 << 20);
-        match self.tail.write_at(&vec![0; zeros], from) {
-            Ok(()) => {
-                self.ahead = from + zeros as u64;
-                Ok(())
-            }
-            // Zeros are a convenience: a disk that has room for the record but not for them still takes it.
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => self.tail.set_len(from),
-            Err(error) => Err(error),
-        }
+        usize::try_from(self.options.ahead_bytes).ok()
     }
 
     /// Returns when everything appended will survive a power cut. A failure is final: a sync is never tried twice, because the
@@ -554,18 +567,30 @@ impl Log {
         Ok(())
     }
 
-    /// Hands out what [`sync`](Self::sync) would do, to be done without holding the log. Only one such sync, or `sync` itself, may
-    /// be under way at a time: of two at once, the operating system tells only one that it failed. What came of it is told with
-    /// [`finish_sync`](Self::finish_sync).
-    pub fn begin_sync(&self) -> Result<PendingSync, Error> {
-        if self.poisoned {
-            return Err(Error::Poisoned { path: self.dir.clone() });
+    /// Hands out what [`append`](Self::append) and [`sync`](Self::sync) would do, to be done without holding the log. Until it is done
+    /// nothing else may be appended, synced or read of the log's end: of two syncs at once, the operating system tells only one
+    /// that it failed. What came of it is told with [`finish`](Self::finish).
+    pub fn begin(&mut self, time: Timestamp, batch: &mut Batch) -> Result<Pending, Error> {
+        let head = self.prepare(time, batch)?;
+        let bytes = batch.bytes.len() as u64;
+        let zeros = self.zeros(bytes).map(|count| (self.offset + bytes, count));
+        let pending = Pending {
+            file: Arc::clone(&self.tail),
+            offset: self.offset,
+            bytes: std::mem::take(&mut batch.bytes),
+            zeros,
+            next: self.next + u64::from(batch.count),
+        };
+        if let Some((from, count)) = zeros {
+            self.ahead = from + count as u64;
         }
-        Ok(PendingSync { file: Arc::clone(&self.tail), next: self.next })
+        self.advance(&head, bytes);
+        batch.clear();
+        Ok(pending)
     }
 
-    /// Takes note of what [`PendingSync::run`] answered. A failure is final, as in [`sync`](Self::sync).
-    pub fn finish_sync(&mut self, pending: &PendingSync, outcome: io::Result<()>) -> Result<(), Error> {
+    /// Takes note of what [`Pending::run`] answered. A failure is final, as in [`sync`](Self::sync).
+    pub fn finish(&mut self, pending: &Pending, outcome: io::Result<()>) -> Result<(), Error> {
         if let Err(source) = outcome {
             self.poisoned = true;
             return Err(self.io()(source));
@@ -743,17 +768,32 @@ impl Log {
     }
 }
 
-/// A sync that is done without holding the log.
+/// A write and a sync that are done without holding the log.
 #[derive(Debug)]
-pub struct PendingSync {
+pub struct Pending {
     file: Arc<dyn DiskFile>,
+    offset: u64,
+    bytes: Vec<u8>,
+    zeros: Option<(u64, usize)>,
     next: u64,
 }
 
-impl PendingSync {
-    /// Makes durable what had been appended when this was handed out.
+impl Pending {
+    /// Writes, and makes durable what was written and all before it.
     pub fn run(&self) -> io::Result<()> {
+        if let Some((from, count)) = self.zeros {
+            write_zeros(&*self.file, from, count)?;
+        }
+        self.file.write_at(&self.bytes, self.offset)?;
         self.file.sync()
+    }
+}
+
+fn write_zeros(file: &dyn DiskFile, from: u64, count: usize) -> io::Result<()> {
+    match file.write_at(&vec![0; count], from) {
+        // Zeros are a convenience: a disk that has room for the record but not for them still takes it.
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => file.set_len(from),
+        done => done,
     }
 }
 
