@@ -70,6 +70,9 @@ pub(crate) enum Command {
     /// Show ballots
     #[command(subcommand)]
     Ballot(Ballot),
+    /// The workspace's bus: publish, subscribe, look
+    #[command(subcommand)]
+    Bus(Bus),
     /// Show what this machine can do, and how to get the rest
     Doctor,
     /// One validator answering one request; started by the node
@@ -151,6 +154,114 @@ pub(crate) enum Ballot {
         #[arg(long)]
         run: Option<String>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bus {
+    /// Serve the bus until interrupted, with the durable streams there are
+    Serve,
+    /// Publish a message
+    Pub(Publish),
+    /// Print messages as they come
+    Sub(Subscribe),
+    /// Show topics, subscriptions and streams, again and again
+    Top {
+        /// Show them once and end
+        #[arg(long)]
+        once: bool,
+        /// Seconds between looks
+        #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3600))]
+        every: u64,
+    },
+    /// Durable streams: messages that stay until they are handled
+    #[command(subcommand)]
+    Stream(Stream),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Publish {
+    /// What it is about, as in run.7.done
+    pub(crate) topic: String,
+    /// The payload; standard input if left out
+    pub(crate) payload: Option<String>,
+    /// critical, high, normal, low or background
+    #[arg(long, default_value = "normal")]
+    pub(crate) priority: String,
+    /// A header, which filters can look at
+    #[arg(long = "header", value_name = "NAME=VALUE")]
+    pub(crate) headers: Vec<String>,
+    /// Messages with the same key go to the same member of a group; compacted streams keep the last
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+    /// Do not deliver it after this many milliseconds
+    #[arg(long, value_name = "MS")]
+    pub(crate) expires: Option<u64>,
+    /// Each line of standard input is a message
+    #[arg(long, conflicts_with_all = ["payload", "request"])]
+    pub(crate) lines: bool,
+    /// Wait so many milliseconds for an answer and print it
+    #[arg(long, value_name = "MS")]
+    pub(crate) request: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Subscribe {
+    /// Topics: * stands for one segment, a last > for the rest
+    #[arg(required_unless_present = "stream", conflicts_with = "stream")]
+    pub(crate) pattern: Option<String>,
+    /// Only messages that satisfy this, as in: data.score > 0.5 and role = tester
+    #[arg(long)]
+    pub(crate) filter: Option<String>,
+    /// Share the messages with the other subscribers of this group
+    #[arg(long, conflicts_with = "stream")]
+    pub(crate) group: Option<String>,
+    /// Take from this durable stream; each message is acknowledged once it is printed
+    #[arg(long)]
+    pub(crate) stream: Option<String>,
+    /// Whose place in the stream it is
+    #[arg(long, requires = "stream", default_value = "default")]
+    pub(crate) consumer: String,
+    /// Where a consumer that is new begins: first, next, a message's number, or time:MS since 1970
+    #[arg(long, requires = "stream", default_value = "first")]
+    pub(crate) from: String,
+    /// End after so many messages
+    #[arg(short = 'n', long)]
+    pub(crate) count: Option<u64>,
+    /// End with exit code 1 when nothing came for so many milliseconds
+    #[arg(long, value_name = "MS")]
+    pub(crate) timeout: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Stream {
+    /// Make a stream that keeps what is published to these topics
+    Create {
+        name: String,
+        #[arg(required = true)]
+        patterns: Vec<String>,
+        /// Forget messages older than so many seconds
+        #[arg(long, value_name = "SECONDS")]
+        max_age: Option<u64>,
+        /// Forget the oldest messages beyond so many bytes
+        #[arg(long, value_name = "BYTES")]
+        max_bytes: Option<u64>,
+        /// Forget the oldest messages beyond so many
+        #[arg(long, value_name = "COUNT")]
+        max_messages: Option<u64>,
+        /// Of each key keep the last message only
+        #[arg(long)]
+        latest_by_key: bool,
+    },
+    /// Every stream and its consumers
+    List,
+    /// Messages that a consumer gave up, with the reason
+    Dead { stream: String, consumer: String },
+    /// Deliver a dead letter again
+    Replay { stream: String, consumer: String, message: u64 },
+    /// Forget a dead letter
+    Purge { stream: String, consumer: String, message: u64 },
+    /// Forget a consumer and its place
+    Leave { stream: String, consumer: String },
 }
 
 #[derive(Debug, Args)]

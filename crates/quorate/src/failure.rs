@@ -1,6 +1,7 @@
 //! From an error to an exit code: the one place that knows which mistake is whose.
 
 use quorate_base::ExitStatus;
+use quorate_bus::wire::{client, server};
 use quorate_swarm::{git, journal, node, spec, workspace};
 use serde::Serialize;
 
@@ -60,6 +61,12 @@ fn status(error: &anyhow::Error) -> ExitStatus {
         if let Some(error) = cause.downcast_ref::<git::Error>() {
             return of_git(error);
         }
+        if let Some(error) = cause.downcast_ref::<client::Error>() {
+            return of_bus(error);
+        }
+        if let Some(error) = cause.downcast_ref::<server::Error>() {
+            return of_server(error);
+        }
         if cause.is::<journal::Error>() {
             return ExitStatus::Internal;
         }
@@ -87,6 +94,27 @@ fn of_node(error: &node::Error) -> ExitStatus {
 fn of_workspace(error: &workspace::Error) -> ExitStatus {
     match error {
         workspace::Error::Newer { .. } | workspace::Error::KeyUnusable { .. } => ExitStatus::Internal,
+        _ => ExitStatus::Usage,
+    }
+}
+
+fn of_bus(error: &client::Error) -> ExitStatus {
+    match error {
+        client::Error::NotServed { .. } | client::Error::Version { .. } => ExitStatus::Usage,
+        client::Error::Refused { code, .. } => match code.as_str() {
+            "timed-out" | "no-responders" | "busy" | "full" | "refused" => ExitStatus::Refused,
+            "stream" | "malformed" => ExitStatus::Internal,
+            _ => ExitStatus::Usage,
+        },
+        client::Error::TimedOut(_) => ExitStatus::Refused,
+        client::Error::Io(_) | client::Error::Closed => ExitStatus::Interrupted,
+        client::Error::Malformed(_) => ExitStatus::Internal,
+    }
+}
+
+fn of_server(error: &server::Error) -> ExitStatus {
+    match error {
+        server::Error::Stream(_) => ExitStatus::Internal,
         _ => ExitStatus::Usage,
     }
 }

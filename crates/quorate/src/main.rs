@@ -2,6 +2,7 @@
 
 mod cli;
 mod commands;
+mod events;
 mod failure;
 mod host;
 mod printer;

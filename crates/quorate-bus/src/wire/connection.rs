@@ -109,6 +109,12 @@ fn speak_frames(shared: &Arc<Shared>, stream: UnixStream) {
     };
     let mut reader = Incoming { shared, outgoing: &outgoing, senders: HashMap::new() };
     reader.run(stream);
+    if shared.stopping.load(Ordering::Acquire) {
+        // The server ends, not the client: it still gets what is there for it.
+        outgoing.end();
+        let _ = writer.join();
+        return;
+    }
     // It went without a word, or with one: what it had and did not answer counts as a death, so that a message that kills its holders is found out.
     let sources = std::mem::take(&mut *outgoing.sources.lock().unwrap_or_else(PoisonError::into_inner));
     for source in sources.into_values() {

@@ -6,9 +6,9 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::fd::AsRawFd;
 use rustix::fs::{FlockOperation, flock};
@@ -63,9 +63,13 @@ pub(super) struct Shared {
     pub(super) stopping: AtomicBool,
     open: AtomicUsize,
     streams: Mutex<Vec<UnixStream>>,
+    left: Condvar,
 }
 
-/// A socket that is being served. Dropping it ends all connections and removes the socket.
+/// How long a server that ends waits for its clients to take what is there for them.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// A socket that is being served. Dropping it ends all connections, after what is there for them is sent or a second is over, and removes the socket.
 #[derive(Debug)]
 pub struct Server {
     shared: Arc<Shared>,
@@ -115,6 +119,7 @@ impl Server {
             stopping: AtomicBool::new(false),
             open: AtomicUsize::new(0),
             streams: Mutex::default(),
+            left: Condvar::new(),
         });
         let for_thread = Arc::clone(&shared);
         let acceptor = std::thread::Builder::new()
@@ -146,9 +151,23 @@ impl Drop for Server {
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
         }
-        for stream in &*self.shared.streams.lock().unwrap_or_else(PoisonError::into_inner) {
+        let mut streams = self.shared.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        for stream in &*streams {
+            let _ = stream.shutdown(std::net::Shutdown::Read);
+        }
+        let end = Instant::now() + FAREWELL;
+        while !streams.is_empty() {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let waited = self.shared.left.wait_timeout(streams, left);
+            streams = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        for stream in &*streams {
             let _ = stream.shutdown(std::net::Shutdown::Both);
         }
+        drop(streams);
         let _ = std::fs::remove_file(&self.shared.options.socket);
     }
 }
@@ -216,6 +235,7 @@ fn leave(shared: &Shared, number: i32) {
     shared.open.fetch_sub(1, Ordering::Relaxed);
     let mut streams = shared.streams.lock().unwrap_or_else(PoisonError::into_inner);
     streams.retain(|stream| stream.as_raw_fd() != number);
+    shared.left.notify_all();
 }
 
 fn admit(shared: &Shared, stream: &UnixStream) -> Result<(), &'static str> {

@@ -1,6 +1,7 @@
 //! One file a command; this one finds the right one.
 
 mod ballot;
+mod bus;
 mod certify;
 mod change;
 mod doctor;
@@ -49,6 +50,7 @@ pub(crate) fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatus
         Command::Ballot(Ballot::Show { ballot, run }) => {
             ballot::show(&here, &ballot, run.as_deref(), printer)
         }
+        Command::Bus(command) => bus::bus(&here, command, printer),
         Command::Doctor => doctor::doctor(printer),
         Command::Validator(args) => validator::validator(args),
     }

@@ -11,6 +11,7 @@ use quorate_swarm::state::State;
 use quorate_swarm::workspace::Workspace;
 
 use super::{run, store};
+use crate::events::Teller;
 use crate::failure::Usage;
 use crate::host;
 use crate::printer::Printer;
@@ -25,7 +26,12 @@ pub(crate) fn resume(here: &Path, wanted: Option<&str>, printer: &Printer) -> an
     let stop = host::stop_on_signals()?;
     let printer = Rc::new(printer.clone());
     let teller = Rc::clone(&printer);
-    let observer = Box::new(move |stamped: &_, state: &_| progress::tell(&teller, stamped, state));
+    let told = Teller::start(&workspace, &printer);
+    let name = id.to_string();
+    let observer = Box::new(move |stamped: &_, state: &_| {
+        progress::tell(&teller, stamped, state);
+        told.tell(&name, stamped, &teller);
+    });
     let (mut node, _) = Node::resume(&workspace, &id, store::surroundings(observer, stop)?)?;
     let left = node.run()?;
     if node.state().started.kind == RunKind::Certify {

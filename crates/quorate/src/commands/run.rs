@@ -14,6 +14,7 @@ use quorate_swarm::summary::{RunSummary, summarise};
 
 use super::store;
 use crate::cli;
+use crate::events::Teller;
 use crate::failure::Usage;
 use crate::host;
 use crate::printer::{BAD, DIM, GOOD, Printer};
@@ -29,9 +30,15 @@ pub(crate) fn run(here: &Path, args: &cli::Run, printer: &Printer) -> anyhow::Re
     let stop = host::stop_on_signals()?;
     let printer = Rc::new(printer.clone());
     let teller = Rc::clone(&printer);
-    let observer = Box::new(move |stamped: &_, state: &_| progress::tell(&teller, stamped, state));
+    let run = host::new_run_id("")?;
+    let told = Teller::start(&workspace, &printer);
+    let name = run.to_string();
+    let observer = Box::new(move |stamped: &_, state: &_| {
+        progress::tell(&teller, stamped, state);
+        told.tell(&name, stamped, &teller);
+    });
     let start = Start {
-        run: host::new_run_id("")?,
+        run,
         journal_id: host::random()?,
         spec: plan.file.spec,
         swarm_dir: plan.swarm_dir,
