@@ -9,6 +9,7 @@
 
 mod actor;
 mod background;
+mod backup;
 mod change;
 mod commit;
 mod compact;
@@ -28,12 +29,14 @@ mod policy;
 mod put;
 mod record;
 mod recover;
+mod restore;
 mod snapshot;
 mod space;
 mod stats;
 mod store;
 mod tail;
 mod transaction;
+mod transfer;
 mod view;
 mod watch;
 
@@ -41,6 +44,7 @@ mod watch;
 mod tests;
 
 pub use actor::{Access, Actor};
+pub use backup::{Backup, BackupFile};
 pub use change::{Change, Event};
 pub use entry::{Entry, Gone, Meta};
 pub use error::{Error, Limit};
@@ -50,9 +54,11 @@ pub use place::{FileLock, Lock, MemoryLock, Place};
 pub use policy::{Eviction, History, Kind, Policy, Quota};
 pub use put::{Batch, Class, Commit, Put};
 pub use quorate_wal::{Key as SealKey, Keyring};
+pub use restore::{Point, restore};
 pub use space::{Past, Space, Versions};
 pub use stats::{SpaceStats, Stats};
 pub use store::Store;
 pub use transaction::Transaction;
+pub use transfer::Transfer;
 pub use view::{Item, Range, View};
 pub use watch::Watch;

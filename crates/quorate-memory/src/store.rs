@@ -187,6 +187,7 @@ impl Inner {
     pub(crate) fn sweep(&self) -> Result<usize, Error> {
         let mut removed = 0;
         loop {
+            self.catch_up()?;
             let ops: Vec<JobOp> = {
                 let tail = self.tail();
                 let now = self.options.clock.now().max(tail.ledger.time).0;

@@ -166,8 +166,7 @@ impl Inner {
         let control = &self.place.control;
         self.running()?;
         if control.doubt() {
-            self.stop_for("another process saw a sync fail".into());
-            return self.running();
+            return Err(Error::Stopped { reason: "another process saw a sync fail".into() });
         }
         let busy = control.busy();
         if !busy && !control.is_ahead_of(tail.applied) {

@@ -2,6 +2,9 @@
 
 mod access;
 mod basics;
+mod crashes;
+mod keeping;
+mod model;
 mod past;
 mod rig;
 mod several;
