@@ -122,7 +122,8 @@ impl Store {
         for number in 1.. {
             text.clear();
             let refused = |reason: String| Error::Import { line: number, reason };
-            let read = input.take(LINE_MAX).read_line(&mut text).map_err(|error| refused(error.to_string()))?;
+            let read =
+                input.take(LINE_MAX).read_line(&mut text).map_err(|error| refused(error.to_string()))?;
             if read == 0 && number == 1 {
                 return Err(refused("it is empty".into()));
             }
@@ -137,7 +138,10 @@ impl Store {
                 let head: HeadLine = serde_json::from_str(line)
                     .map_err(|error| refused(format!("it does not begin as an export does: {error}")))?;
                 if head.lines != LINES {
-                    return Err(refused(format!("the lines have version {}, this Quorate knows {LINES}", head.lines)));
+                    return Err(refused(format!(
+                        "the lines have version {}, this Quorate knows {LINES}",
+                        head.lines
+                    )));
                 }
             } else if !line.is_empty() {
                 let line = serde_json::from_str(line).map_err(|error| refused(error.to_string()))?;

@@ -84,7 +84,7 @@ fn keys(rig: &mut Rig) {
 
 #[test]
 fn nothing_acknowledged_is_lost_wherever_the_machine_stops() {
-    let runs: u64 = std::env::var("QUORATE_CRASHES").ok().and_then(|text| text.parse().ok()).unwrap_or(250);
+    let runs: u64 = std::env::var("QUORATE_CRASHES").ok().and_then(|text| text.parse().ok()).unwrap_or(150);
     for seed in 0..runs {
         let mut rig = Rig::new(seed);
         keys(&mut rig);

@@ -30,7 +30,12 @@ fn all(store: &Store) -> Vec<(String, Vec<u8>, u64)> {
 
 fn open_at(rig: &Rig, dir: &str) -> Result<Store, Error> {
     let control = Arc::new(quorate_wal::Control::memory());
-    let place = Place::on(Arc::new(rig.disk.clone()), Path::new(dir), Arc::new(crate::MemoryLock::default()), control);
+    let place = Place::on(
+        Arc::new(rig.disk.clone()),
+        Path::new(dir),
+        Arc::new(crate::MemoryLock::default()),
+        control,
+    );
     Store::open(place, rig.options.clone())
 }
 
@@ -46,7 +51,8 @@ fn a_backup_is_restored_as_it_was() {
     fill(&store, &rig, 300, 350);
     assert!(matches!(store.backup(Path::new("/backup")), Err(Error::NotEmpty { .. })));
     let disk: Arc<dyn Disk> = Arc::new(rig.disk.clone());
-    let version = restore(&disk, Path::new("/backup"), Path::new("/new"), &rig.options, Point::Newest).unwrap();
+    let version =
+        restore(&disk, Path::new("/backup"), Path::new("/new"), &rig.options, Point::Newest).unwrap();
     assert_eq!(version, backup.version);
     let restored = open_at(&rig, "/new").unwrap();
     assert_eq!(all(&restored), then);
@@ -185,7 +191,9 @@ fn an_export_is_imported_as_it_was() {
         let items = space(store, "notes").scan(Range::all(), 10_000).unwrap();
         items
             .into_iter()
-            .map(|item| (item.key, item.entry.value().to_vec(), item.entry.meta().clone(), item.entry.expires()))
+            .map(|item| {
+                (item.key, item.entry.value().to_vec(), item.entry.meta().clone(), item.entry.expires())
+            })
             .collect()
     };
     assert_eq!(strip(&copy), strip(&store));

@@ -11,16 +11,38 @@ use crate::{Batch, Class, Error, Put, Range, Space, Store};
 
 #[derive(Debug, Clone)]
 enum Step {
-    Put { store: usize, key: u8, value: u16, ttl: Option<u8>, relaxed: bool },
-    Delete { store: usize, key: u8 },
+    Put {
+        store: usize,
+        key: u8,
+        value: u16,
+        ttl: Option<u8>,
+        relaxed: bool,
+    },
+    Delete {
+        store: usize,
+        key: u8,
+    },
     /// With the version that is there, or another.
-    Compare { store: usize, key: u8, value: u16, right: bool },
-    Batch { store: usize, keys: Vec<u8>, value: u16 },
+    Compare {
+        store: usize,
+        key: u8,
+        value: u16,
+        right: bool,
+    },
+    Batch {
+        store: usize,
+        keys: Vec<u8>,
+        value: u16,
+    },
     Advance(u8),
     Sweep(usize),
     Snapshot(usize),
     Restart(usize),
-    Check { store: usize, start: u8, end: u8 },
+    Check {
+        store: usize,
+        start: u8,
+        end: u8,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
