@@ -70,6 +70,8 @@ pub(crate) enum Command {
     /// Show ballots
     #[command(subcommand)]
     Ballot(Ballot),
+    /// The workspace's memory: what its agents and people remember together
+    Memory(Memory),
     /// The workspace's bus: publish, subscribe, look
     #[command(subcommand)]
     Bus(Bus),
@@ -153,6 +155,158 @@ pub(crate) enum Ballot {
         ballot: String,
         #[arg(long)]
         run: Option<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Memory {
+    /// File with the key that seals the memory: 64 hexadecimal digits, outside the workspace's store
+    #[arg(long, global = true, value_name = "FILE", env = "QUORATE_MEMORY_KEY_FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    #[command(subcommand)]
+    pub(crate) command: Remember,
+}
+
+/// Where a key is.
+#[derive(Debug, Args)]
+pub(crate) struct In {
+    /// The namespace
+    #[arg(short, long, default_value = "default")]
+    pub(crate) namespace: String,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Remember {
+    /// Put a value; it is durable when the command returns
+    Set {
+        key: String,
+        /// The value; standard input if left out
+        value: Option<String>,
+        #[command(flatten)]
+        place: In,
+        #[arg(long = "tag", value_name = "TAG")]
+        tags: Vec<String>,
+        /// As in HTTP
+        #[arg(long, value_name = "TYPE")]
+        content_type: Option<String>,
+        /// Forget it after so many seconds
+        #[arg(long, value_name = "SECONDS")]
+        ttl: Option<u64>,
+        /// Only where the key has this version now; 0 for not being there
+        #[arg(long, value_name = "VERSION")]
+        expect: Option<u64>,
+    },
+    /// Print a value
+    Get {
+        key: String,
+        #[command(flatten)]
+        place: In,
+        /// As it was after this version
+        #[arg(long, value_name = "VERSION")]
+        at: Option<u64>,
+    },
+    /// Delete a key
+    Delete {
+        key: String,
+        #[command(flatten)]
+        place: In,
+        /// Only where the key has this version now
+        #[arg(long, value_name = "VERSION")]
+        expect: Option<u64>,
+    },
+    /// List keys
+    List {
+        /// Only keys that begin so
+        #[arg(default_value = "")]
+        prefix: String,
+        #[command(flatten)]
+        place: In,
+        /// Only what has this tag
+        #[arg(long, conflicts_with = "prefix")]
+        tag: Option<String>,
+        #[arg(long, default_value_t = 1000)]
+        limit: usize,
+    },
+    /// What a key held before
+    History {
+        key: String,
+        #[command(flatten)]
+        place: In,
+    },
+    /// Print changes as they come
+    Watch {
+        /// Only keys that begin so
+        #[arg(default_value = "")]
+        prefix: String,
+        #[command(flatten)]
+        place: In,
+        /// Begin behind this version instead of now
+        #[arg(long, value_name = "VERSION")]
+        after: Option<u64>,
+        /// End after so many changes
+        #[arg(short = 'c', long)]
+        count: Option<u64>,
+    },
+    /// Namespaces and their rules
+    #[command(subcommand)]
+    Namespace(Namespace),
+    /// What is in the memory, in numbers
+    Stats,
+    /// Write everything as lines of JSON to standard output
+    Export,
+    /// Read lines of JSON that an export wrote
+    Import {
+        /// The lines; standard input if left out
+        file: Option<PathBuf>,
+    },
+    /// Copy the memory, while it is used, and verify the copy
+    Backup {
+        /// A folder that is empty or missing
+        to: PathBuf,
+    },
+    /// Put a verified backup in place of a memory that is empty or missing
+    Restore {
+        /// The backup
+        from: PathBuf,
+        /// As it was after this version
+        #[arg(long, value_name = "VERSION", conflicts_with = "time")]
+        version: Option<u64>,
+        /// As it was at this time, in milliseconds since 1970
+        #[arg(long, value_name = "MS")]
+        time: Option<u64>,
+    },
+    /// Seal the memory with another key from now on; what was sealed before is written again
+    Rotate {
+        /// File with the new key; it is made where it is missing
+        new_key_file: PathBuf,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Namespace {
+    /// Every namespace
+    List,
+    /// Make a namespace with rules of its own
+    Create {
+        name: String,
+        /// project, system, private:AGENT or swarm:RUN
+        #[arg(long, default_value = "project")]
+        kind: String,
+        /// Entries it holds at most
+        #[arg(long)]
+        max_entries: Option<u64>,
+        /// Bytes it holds at most
+        #[arg(long)]
+        max_bytes: Option<u64>,
+        /// Old versions kept of each key
+        #[arg(long)]
+        versions: Option<u32>,
+        /// What is written without a time to live is forgotten after so many seconds
+        #[arg(long, value_name = "SECONDS")]
+        ttl: Option<u64>,
+        /// Where it is full: none (refuse), lru, or ttl-only
+        #[arg(long, default_value = "none")]
+        eviction: String,
     },
 }
 

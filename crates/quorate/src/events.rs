@@ -22,8 +22,7 @@ pub(crate) fn socket(workspace: &Workspace) -> PathBuf {
 /// Serves the bus of a workspace.
 pub(crate) fn serve(workspace: &Workspace) -> Result<Server, server::Error> {
     let folder = workspace.store_dir().join("bus");
-    std::fs::create_dir_all(&folder)
-        .map_err(|source| server::Error::Io { path: folder.clone(), source })?;
+    std::fs::create_dir_all(&folder).map_err(|source| server::Error::Io { path: folder.clone(), source })?;
     let options = Options { streams: Some(folder.join("streams")), ..Options::new(&socket(workspace)) };
     Server::start(Bus::default(), options)
 }

@@ -36,14 +36,19 @@ impl Failure {
             }
         }
         let status = status(error);
-        let mut error = parts.join(": ");
-        if status == ExitStatus::Interrupted {
-            error.push_str(
+        let mut text = parts.join(": ");
+        if status == ExitStatus::Interrupted && !is_elsewhere(error) {
+            text.push_str(
                 "; nothing that was recorded is lost: make room or mend the disk, then `quorate resume`",
             );
         }
-        Self { error, status }
+        Self { error: text, status }
     }
+}
+
+/// Whether it happened to the bus or the memory, where there is no run to resume.
+fn is_elsewhere(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| cause.is::<client::Error>() || cause.is::<quorate_memory::Error>())
 }
 
 fn status(error: &anyhow::Error) -> ExitStatus {
@@ -60,6 +65,9 @@ fn status(error: &anyhow::Error) -> ExitStatus {
         }
         if let Some(error) = cause.downcast_ref::<git::Error>() {
             return of_git(error);
+        }
+        if let Some(error) = cause.downcast_ref::<quorate_memory::Error>() {
+            return of_memory(error);
         }
         if let Some(error) = cause.downcast_ref::<client::Error>() {
             return of_bus(error);
@@ -95,6 +103,35 @@ fn of_workspace(error: &workspace::Error) -> ExitStatus {
     match error {
         workspace::Error::Newer { .. } | workspace::Error::KeyUnusable { .. } => ExitStatus::Internal,
         _ => ExitStatus::Usage,
+    }
+}
+
+fn of_memory(error: &quorate_memory::Error) -> ExitStatus {
+    use quorate_memory::Error;
+    match error {
+        Error::Conflict { .. }
+        | Error::RangeConflict { .. }
+        | Error::Contended { .. }
+        | Error::Denied { .. }
+        | Error::Forgotten { .. }
+        | Error::NotYet { .. } => ExitStatus::Refused,
+        Error::QuotaExceeded { .. }
+        | Error::StoreFull { .. }
+        | Error::TooLarge { .. }
+        | Error::NamespacesFull { .. } => ExitStatus::Limit,
+        Error::NamespaceMissing { .. }
+        | Error::NamespaceExists { .. }
+        | Error::NamespaceInvalid { .. }
+        | Error::EmptyKey
+        | Error::KeyMissing { .. }
+        | Error::Incomplete { .. }
+        | Error::NotEmpty { .. }
+        | Error::NothingThere { .. }
+        | Error::Import { .. } => ExitStatus::Usage,
+        // With room or a healthy disk again, it goes on.
+        Error::Stopped { .. } | Error::Behind | Error::Io { .. } => ExitStatus::Interrupted,
+        Error::Log(error) if error.is_io() => ExitStatus::Interrupted,
+        _ => ExitStatus::Internal,
     }
 }
 

@@ -7,6 +7,7 @@ mod change;
 mod doctor;
 mod init;
 mod logs;
+mod memory;
 mod resume;
 mod run;
 mod status;
@@ -50,6 +51,7 @@ pub(crate) fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatus
         Command::Ballot(Ballot::Show { ballot, run }) => {
             ballot::show(&here, &ballot, run.as_deref(), printer)
         }
+        Command::Memory(args) => memory::memory(&here, args, printer),
         Command::Bus(command) => bus::bus(&here, command, printer),
         Command::Doctor => doctor::doctor(printer),
         Command::Validator(args) => validator::validator(args),

@@ -67,7 +67,8 @@ fn one_process_publishes_and_another_prints() {
     while room.json(&["bus", "top", "--once"])["subscriptions"].as_array().unwrap().is_empty() {}
     for (role, payload) in [("coder", "no"), ("tester", "yes"), ("tester", "again")] {
         let header = format!("role={role}");
-        let answer = room.quorate(&["bus", "pub", "work.a", payload, "--header", &header, "--priority", "high"]);
+        let answer =
+            room.quorate(&["bus", "pub", "work.a", payload, "--header", &header, "--priority", "high"]);
         assert_eq!(answer.code, Some(0), "{}", answer.err);
     }
     let message: Value = serde_json::from_str(&line(&mut lines)).unwrap();

@@ -42,7 +42,9 @@ pub(super) fn publish(client: &mut Client, args: &Publish, printer: &Printer) ->
         Some(payload) => make(payload.as_bytes()),
         None => {
             let mut payload = Vec::new();
-            std::io::stdin().read_to_end(&mut payload).context("cannot read the payload from standard input")?;
+            std::io::stdin()
+                .read_to_end(&mut payload)
+                .context("cannot read the payload from standard input")?;
             make(&payload)
         }
     };

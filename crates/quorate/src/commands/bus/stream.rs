@@ -45,7 +45,8 @@ pub(super) fn stream(client: &mut Client, command: Stream, printer: &Printer) ->
             return Ok(one(client, &command, "replayed", message, printer)?);
         }
         Stream::Purge { stream, consumer, message } => {
-            let command = json!({ "op": "purge", "stream": stream, "consumer": consumer, "message": message });
+            let command =
+                json!({ "op": "purge", "stream": stream, "consumer": consumer, "message": message });
             return Ok(one(client, &command, "purged", message, printer)?);
         }
         Stream::Leave { stream, consumer } => {

@@ -50,7 +50,11 @@ pub(super) struct Delivery {
     time_ms: u64,
 }
 
-pub(super) fn subscribe(client: &mut Client, args: &Subscribe, printer: &Printer) -> anyhow::Result<ExitStatus> {
+pub(super) fn subscribe(
+    client: &mut Client,
+    args: &Subscribe,
+    printer: &Printer,
+) -> anyhow::Result<ExitStatus> {
     let stop = host::stop_on_signals()?;
     let body = SubscribeBody {
         pattern: args.pattern.clone().unwrap_or_default(),
