@@ -46,11 +46,21 @@ pub struct Meta {
     pub tags: Box<[Arc<str>]>,
     /// Name of the actor that wrote this version.
     pub owner: Arc<str>,
+    /// Little-endian `f32`s; empty for none.
+    pub(crate) vector: Box<[u8]>,
 }
 
 impl Meta {
     pub(crate) fn size(&self) -> u64 {
-        self.tags.iter().map(|tag| tag.len() as u64).sum::<u64>() + self.content_type.len() as u64
+        let tags = self.tags.iter().map(|tag| tag.len() as u64).sum::<u64>();
+        tags + self.content_type.len() as u64 + self.vector.len() as u64
+    }
+
+    /// What the value means, as its writer computed it for the search.
+    pub fn vector(&self) -> Option<Vec<f32>> {
+        let floats = self.vector.chunks_exact(4).filter_map(|bytes| bytes.try_into().ok());
+        let vector: Vec<f32> = floats.map(f32::from_le_bytes).collect();
+        (!vector.is_empty()).then_some(vector)
     }
 }
 
@@ -105,6 +115,7 @@ impl Entry {
             content_type: "".into(),
             tags: Box::default(),
             owner: "".into(),
+            vector: Box::default(),
         });
         match &self.body {
             Body::Live { meta, .. } => meta,

@@ -87,6 +87,8 @@ pub enum Error {
     NothingThere { path: PathBuf },
     #[error("the backup in {} does not say what the memory says: it was removed, try again", path.display())]
     BackupDiffers { path: PathBuf },
+    #[error(transparent)]
+    Search(Arc<quorate_search::Error>),
     /// A line of an import is not what an export writes.
     #[error("line {line}: {reason}")]
     Import { line: u64, reason: String },
@@ -119,6 +121,12 @@ impl fmt::Display for Limit {
 impl From<quorate_wal::Error> for Error {
     fn from(error: quorate_wal::Error) -> Self {
         Self::Log(Arc::new(error))
+    }
+}
+
+impl From<quorate_search::Error> for Error {
+    fn from(error: quorate_search::Error) -> Self {
+        Self::Search(Arc::new(error))
     }
 }
 

@@ -12,6 +12,7 @@ use crate::index::Index;
 use crate::options::Options;
 use crate::place::Place;
 use crate::put::{Commit, Job};
+use crate::search::Search;
 use crate::tail::Tail;
 
 /// Locks are taken in this order: `turn`, the lock among processes, `tail`, and what the index guards.
@@ -30,6 +31,8 @@ pub(crate) struct Inner {
     pub(crate) feed: Feed,
     pub(crate) stopped: OnceLock<Arc<str>>,
     pub(crate) signal: Arc<Signal>,
+    /// Made by the first search.
+    pub(crate) search: Mutex<Option<Search>>,
     /// One snapshot is written at a time.
     pub(crate) snapshotting: Mutex<()>,
 }

@@ -4,6 +4,8 @@
 //! it survives a power cut, unless it asked for less ([`Class`]). Reads take no lock, and see what any process was
 //! acknowledged before. The crate knows nothing of agents' work, of the network, or of what values mean.
 //!
+//! What is found by words or vectors is `quorate-search`'s; the store keeps its index in step.
+//!
 //! Read [`Store`] first, then [`Space`] (a namespace as one [`Actor`] sees it). Inside: `tail` is how the log is followed and
 //! written, `plan` what a transaction may do, `index` what it does, `snapshot` and `recover` how a start finds everything again.
 
@@ -30,6 +32,7 @@ mod put;
 mod record;
 mod recover;
 mod restore;
+mod search;
 mod snapshot;
 mod space;
 mod stats;
@@ -53,8 +56,10 @@ pub use options::{Clock, ManualClock, Options, SystemClock};
 pub use place::{FileLock, Lock, MemoryLock, Place};
 pub use policy::{Eviction, History, Kind, Policy, Quota};
 pub use put::{Batch, Class, Commit, Put};
+pub use quorate_search::{Namespaces, Query};
 pub use quorate_wal::{Key as SealKey, Keyring};
 pub use restore::{Point, restore};
+pub use search::Found;
 pub use space::{Past, Space, Versions};
 pub use stats::{SpaceStats, Stats};
 pub use store::Store;

@@ -25,6 +25,7 @@ pub struct Put {
     pub(crate) expires: Option<Timestamp>,
     pub(crate) expect: Option<u64>,
     pub(crate) owner: Option<Arc<str>>,
+    pub(crate) vector: Vec<f32>,
 }
 
 impl Put {
@@ -49,6 +50,13 @@ impl Put {
         self
     }
 
+    /// What the value means, as a vector that the caller computed: the search finds what is near to another. All of a
+    /// namespace have one length; one of another length, or without a direction, is kept and not found by.
+    pub fn vector(mut self, vector: Vec<f32>) -> Self {
+        self.vector = vector;
+        self
+    }
+
     /// Only where the key has this version now; 0 says that it must not be there.
     pub fn expect(mut self, version: u64) -> Self {
         self.expect = Some(version);
@@ -56,7 +64,7 @@ impl Put {
     }
 
     fn is_plain(&self) -> bool {
-        self.content_type.is_none() && self.tags.is_empty() && self.owner.is_none()
+        self.content_type.is_none() && self.tags.is_empty() && self.owner.is_none() && self.vector.is_empty()
     }
 }
 
@@ -200,7 +208,8 @@ pub(crate) fn action(space: &Space, put: Put) -> Action {
         tags.dedup();
         let content_type = put.content_type.unwrap_or_else(|| Arc::clone(&space.plain.content_type));
         let owner = put.owner.unwrap_or_else(|| Arc::clone(space.actor.name()));
-        Arc::new(Meta { content_type, tags: tags.into(), owner })
+        let vector = put.vector.iter().flat_map(|value| value.to_le_bytes()).collect();
+        Arc::new(Meta { content_type, tags: tags.into(), owner, vector })
     };
     Action::Put { value: put.value.into_boxed_slice(), meta, ttl: put.ttl, expires: put.expires }
 }

@@ -113,6 +113,7 @@ pub(crate) fn encode_value(out: &mut Vec<u8>, value: &[u8], meta: &Meta, expires
     for tag in &meta.tags {
         bytes(out, tag.as_bytes());
     }
+    bytes(out, &meta.vector);
     bytes(out, value);
 }
 
@@ -221,13 +222,22 @@ impl<'a> Reader<'a> {
         for _ in 0..count {
             self.text()?;
         }
+        let vector = self.bytes()?;
         let raw = &start[..start.len() - self.rest.len()];
         let meta = match metas.last(raw) {
             Some(meta) => meta,
             None => {
                 let mut reader = Reader { rest: tags };
                 let tags = (0..count).map(|_| Ok(reader.text()?.into())).collect::<Result<_, &str>>()?;
-                metas.add(raw, Meta { content_type: content_type.into(), tags, owner: owner.into() })
+                metas.add(
+                    raw,
+                    Meta {
+                        content_type: content_type.into(),
+                        tags,
+                        owner: owner.into(),
+                        vector: vector.into(),
+                    },
+                )
             }
         };
         Ok((self.bytes()?.into(), meta, expires))

@@ -38,6 +38,7 @@ impl Inner {
             feed: Feed::default(),
             stopped: OnceLock::new(),
             signal: Arc::default(),
+            search: Mutex::new(None),
             snapshotting: Mutex::new(()),
             options,
             place,

@@ -57,6 +57,7 @@ impl Space {
             content_type: OCTETS.into(),
             tags: Box::default(),
             owner: Arc::clone(actor.name()),
+            vector: Box::default(),
         });
         Self { store, namespace, actor, class: Class::Durable, plain, admitted: Arc::default() }
     }

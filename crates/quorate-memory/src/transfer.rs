@@ -57,6 +57,8 @@ struct Line {
     content_type: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     tags: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    vector: Vec<f32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     owner: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -176,6 +178,7 @@ fn entry_line(namespace: &str, item: &Item) -> Line {
         value_base64,
         content_type: Some(meta.content_type.to_string()),
         tags: meta.tags.iter().map(ToString::to_string).collect(),
+        vector: meta.vector().unwrap_or_default(),
         owner: Some(meta.owner.to_string()),
         expires: item.entry.expires(),
         version: Some(item.entry.version()),
@@ -232,6 +235,7 @@ impl Import<'_> {
             content_type: line.content_type.map(Into::into),
             tags: line.tags.into_iter().map(Into::into).collect(),
             expires: line.expires,
+            vector: line.vector,
             owner: line.owner.filter(|_| !self.actor.is_agent()).map(Arc::from),
             ..Put::default()
         };

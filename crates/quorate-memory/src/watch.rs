@@ -84,11 +84,7 @@ impl Watch {
                 }
                 None => true,
             };
-            let (changes, until) = match self.inner.feed.next(self.seen, AT_ONCE, wanted) {
-                Next::Changes(changes, until) => (changes, until),
-                Next::Nothing => return Ok(()),
-                Next::Behind => self.inner.changes_in_log(self.seen, AT_ONCE, wanted)?,
-            };
+            let (changes, until) = self.inner.changes_after(self.seen, AT_ONCE, wanted)?;
             self.seen = until;
             self.buffer.extend(changes);
         }
@@ -103,6 +99,20 @@ impl Drop for Watch {
 }
 
 impl Inner {
+    /// Changes of the transactions after version `after` from the feed, or from the log where the feed does not reach back.
+    pub(crate) fn changes_after(
+        &self,
+        after: u64,
+        most: usize,
+        wanted: impl Fn(&Change) -> bool,
+    ) -> Result<(Vec<Change>, u64), Error> {
+        match self.feed.next(after, most, &wanted) {
+            Next::Changes(changes, until) => Ok((changes, until)),
+            Next::Nothing => Ok((Vec::new(), after)),
+            Next::Behind => self.changes_in_log(after, most, wanted),
+        }
+    }
+
     /// Changes of the transactions after version `after` as the log tells them, whole transactions, about `most` of those that are
     /// wanted; and the version up to which they were gathered.
     pub(crate) fn changes_in_log(

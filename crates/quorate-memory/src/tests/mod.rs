@@ -7,5 +7,6 @@ mod keeping;
 mod model;
 mod past;
 mod rig;
+mod searching;
 mod several;
 mod watching;
