@@ -125,7 +125,7 @@ impl Inner {
     /// Begins a new segment, writes a snapshot of all before it, and removes everything older.
     fn start_anew(&self, tail: &mut Tail) -> Result<(), Error> {
         let (disk, dir) = (&*self.place.disk, &self.place.dir);
-        tail.log.roll()?;
+        self.roll(tail)?;
         let head = self.head(tail);
         self.write_snapshot(head)?;
         for old in snapshot::list(disk, dir)?.into_iter().filter(|&old| old < head.version) {

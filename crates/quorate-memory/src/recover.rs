@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
 
+use quorate_wal::disk::folder;
 use quorate_wal::{Batch, Disk, Group, Keyring, Log};
 
 use crate::commit::GROUP_MAX;
@@ -65,7 +66,7 @@ impl Inner {
             let mut id = [0; 16];
             getrandom::fill(&mut id).map_err(|_| Error::NoRandomness)?;
             disk.create_dir(&place.log_dir()).map_err(Error::io(dir))?;
-            disk.sync_dir(dir).map_err(Error::io(dir))?;
+            disk.sync_dir(dir).and_then(|()| disk.sync_dir(folder(dir))).map_err(Error::io(dir))?;
             drop(Log::create(Arc::clone(disk), &place.log_dir(), id, 0, options.log())?);
         }
         let mut loaded = Loaded::newest(disk, dir, &options.keys, u64::MAX)?;
@@ -82,6 +83,8 @@ impl Inner {
             log.append(options.clock.now(), &mut batch)?;
         }
         log.sync()?;
+        // A process that was killed may have given a file its name and not made that durable.
+        disk.sync_dir(&place.log_dir()).and_then(|()| disk.sync_dir(dir)).map_err(Error::io(dir))?;
         index.set_visible(log.next() - 1);
         control.set_synced(log.synced());
         control.set_committed(log.next());

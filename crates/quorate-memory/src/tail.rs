@@ -175,6 +175,9 @@ impl Inner {
         tail.read_on()?;
         if busy {
             tail.log.cut(control.synced().unwrap_or(0))?;
+            // It may have begun a segment and not made its name durable.
+            let dir = self.place.log_dir();
+            self.place.disk.sync_dir(&dir).map_err(Error::io(dir))?;
             if tail.log.next() > control.committed().unwrap_or(0) {
                 // Whole, and perhaps not durable: its writer died before it could say. Shown only when it is.
                 self.synced(tail.log.sync())?;
@@ -205,6 +208,14 @@ impl Inner {
     pub(crate) fn write(&self, tail: &mut Tail, batch: &mut Batch, time: Timestamp) -> Result<(), Error> {
         self.append(tail, batch, time)?;
         self.synced(tail.log.sync())?;
+        self.tell(tail);
+        Ok(())
+    }
+
+    /// Begins a new segment of the log.
+    pub(crate) fn roll(&self, tail: &mut Tail) -> Result<(), Error> {
+        self.place.control.set_busy(true);
+        tail.log.roll().map_err(|error| self.stop(error))?;
         self.tell(tail);
         Ok(())
     }

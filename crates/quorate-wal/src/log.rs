@@ -194,6 +194,8 @@ impl Log {
         let mut log = Self::attach(disk, dir, options, from, visit)?;
         let torn_bytes = log.cut(durable)?;
         log.sync()?;
+        // A process that was killed may have begun a segment and not made its name durable.
+        log.disk.sync_dir(dir).map_err(log.io())?;
         Ok((log, Opened { torn_bytes }))
     }
 

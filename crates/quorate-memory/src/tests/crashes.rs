@@ -84,8 +84,10 @@ fn keys(rig: &mut Rig) {
 
 #[test]
 fn nothing_acknowledged_is_lost_wherever_the_machine_stops() {
-    let runs: u64 = std::env::var("QUORATE_CRASHES").ok().and_then(|text| text.parse().ok()).unwrap_or(150);
-    for seed in 0..runs {
+    let from_env = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let runs = from_env("QUORATE_CRASHES").unwrap_or(150);
+    let seeds = from_env("QUORATE_CRASH_SEED").map_or(0..runs, |seed| seed..seed + 1);
+    for seed in seeds {
         let mut rig = Rig::new(seed);
         keys(&mut rig);
         let (mut may, mut name) = (May::new(), 0);
