@@ -38,7 +38,7 @@ pub enum Gone {
 }
 
 /// What is said of a value beside its bytes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Meta {
     /// As in HTTP; `application/octet-stream` where nothing was said.
     pub content_type: Arc<str>,
@@ -111,12 +111,7 @@ impl Entry {
 
     /// Content type, tags and owner.
     pub fn meta(&self) -> &Meta {
-        static NOTHING: std::sync::LazyLock<Meta> = std::sync::LazyLock::new(|| Meta {
-            content_type: "".into(),
-            tags: Box::default(),
-            owner: "".into(),
-            vector: Box::default(),
-        });
+        static NOTHING: std::sync::LazyLock<Meta> = std::sync::LazyLock::new(Meta::default);
         match &self.body {
             Body::Live { meta, .. } => meta,
             Body::Gone(_) => &NOTHING,

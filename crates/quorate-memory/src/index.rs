@@ -233,7 +233,7 @@ fn version_size(entry: &Entry, key: &[u8]) -> u64 {
     entry.size() + key.len() as u64 + VERSION_OVERHEAD
 }
 
-fn chain_size(head: &Entry, key: &[u8]) -> u64 {
+pub(crate) fn chain_size(head: &Entry, key: &[u8]) -> u64 {
     let mut total = version_size(head, key);
     let mut next = head.older();
     while let Older::Entry(entry) = next {

@@ -31,6 +31,7 @@ mod policy;
 mod put;
 mod record;
 mod recover;
+mod reload;
 mod restore;
 mod search;
 mod snapshot;

@@ -99,10 +99,14 @@ impl Inner {
         }
         let mut tail = self.tail();
         match self.place.control.committed() {
-            Some(committed) if committed > tail.applied && !tail.held => {
-                tail.read_on()?;
-                self.follow(&mut tail, committed)
-            }
+            Some(committed) if committed > tail.applied && !tail.held => match tail.read_on() {
+                Ok(()) => self.follow(&mut tail, committed),
+                Err(Error::Behind) => {
+                    drop(tail);
+                    self.reload()
+                }
+                Err(error) => Err(error),
+            },
             _ => Ok(()),
         }
     }
@@ -132,7 +136,7 @@ impl Inner {
     }
 
     /// Shows what was applied to readers and watchers.
-    fn publish(&self, tail: &Tail, changes: Option<Vec<Change>>) {
+    pub(crate) fn publish(&self, tail: &Tail, changes: Option<Vec<Change>>) {
         let before = self.index.visible();
         self.index.set_visible(tail.applied.saturating_sub(1));
         self.applied.store(tail.applied, Ordering::Release);
@@ -172,7 +176,10 @@ impl Inner {
         if !busy && !control.is_ahead_of(tail.applied) {
             return Ok(());
         }
-        tail.read_on()?;
+        match tail.read_on() {
+            Err(Error::Behind) => self.reload_held(tail)?,
+            read => read?,
+        }
         if busy {
             tail.log.cut(control.synced().unwrap_or(0))?;
             // It may have begun a segment and not made its name durable.

@@ -143,6 +143,11 @@ impl View {
                 items.push(Item { key, entry });
             }
         }
+        // Keys that went while this process was away from the log are in no order any more.
+        let oldest = namespace.gone_floor.load(std::sync::atomic::Ordering::Acquire);
+        if self.version < oldest {
+            return Err(Error::Forgotten { wanted: self.version, oldest });
+        }
         Ok(items)
     }
 }

@@ -50,6 +50,53 @@ fn a_store_follows_past_segments_and_snapshots_of_others() {
 }
 
 #[test]
+fn a_store_that_was_away_while_the_log_was_given_back_finds_everything() {
+    let rig = Rig::new(6);
+    let (one, two) = (rig.open().unwrap(), rig.open().unwrap());
+    let history = crate::History { versions_max: 2, age_max: Some(quorate_base::Millis(1)) };
+    let policy = crate::Policy { history, ..crate::Policy::new(crate::Kind::Project) };
+    let here = one.create(&crate::Actor::operator(), "notes", policy).unwrap();
+    let there = space(&two, "notes");
+    for number in 0..40 {
+        let put = crate::Put::new("old").tag("t").tag(if number % 2 == 0 { "even" } else { "odd" });
+        here.put(format!("k{number:02}").as_str(), put).unwrap();
+    }
+    let view = two.view().unwrap();
+    let mut watch = there.watch(b"", two.version().unwrap()).unwrap();
+    assert_eq!(view.scan(&there, "", 100).unwrap().len(), 40);
+    for round in 0..5 {
+        for number in 0..40 {
+            rig.clock.advance(quorate_base::Millis(1));
+            let key = format!("k{number:02}");
+            if number % 4 == 0 {
+                here.delete(key.as_str()).unwrap();
+            } else {
+                here.put(key.as_str(), crate::Put::new(vec![round; 50]).tag("t").tag("new")).unwrap();
+            }
+        }
+        space(&one, "more").put(format!("m{round}").as_str(), "v").unwrap();
+        one.snapshot().unwrap();
+    }
+    let tagged = |space: &crate::Space, tag| space.tagged(tag, None, 100).unwrap().len();
+    assert_eq!(value(&there, "k01"), Some(vec![4; 50]));
+    assert_eq!(value(&there, "k00"), None);
+    assert_eq!(there.scan("", 100).unwrap().len(), 30);
+    assert_eq!((tagged(&there, "t"), tagged(&there, "new"), tagged(&there, "even")), (30, 30, 0));
+    assert_eq!(space(&two, "more").scan("", 100).unwrap().len(), 5);
+    let numbers = |store: &crate::Store| {
+        let stats = store.stats().unwrap();
+        (stats.version, stats.namespaces.iter().map(|space| (space.entries, space.bytes)).collect::<Vec<_>>())
+    };
+    assert_eq!(numbers(&one), numbers(&two));
+    // What was missed is said to be, and never passed over.
+    assert!(matches!(view.scan(&there, "", 100), Err(Error::Forgotten { .. })));
+    assert!(matches!(watch.try_next(), Err(Error::Forgotten { .. })));
+    there.put("k00", "new").unwrap();
+    assert_eq!(value(&here, "k00"), Some(b"new".to_vec()));
+    assert_eq!(numbers(&one), numbers(&two));
+}
+
+#[test]
 fn many_threads_of_several_stores_lose_no_update() {
     const THREADS: u64 = 16;
     const EACH: u64 = 60;
