@@ -9,12 +9,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use xtask::{layers, test, tidy};
+use xtask::{fuzz, layers, loom, test, tidy};
 
 const USAGE: &str = "\
 cargo xtask test [STEP…]   everything a change must pass, or only the steps named
 cargo xtask tidy           the rules of the repository that no compiler checks
-cargo xtask layers         the crates of the workspace and the layers they may use";
+cargo xtask layers         the crates of the workspace and the layers they may use
+cargo xtask fuzz [SECONDS [TARGET…]]   every parser of outside bytes, fuzzed for so long each (60 s); needs nightly
+cargo xtask loom           the lock-free parts of the bus, in every interleaving of their threads";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -22,6 +24,17 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["test", steps @ ..] => root().and_then(|root| test::run(&root, steps)),
         ["tidy"] => root().and_then(|root| tidied(&root)),
+        ["fuzz"] => root().and_then(|root| fuzz::run(&root, 60, "")),
+        ["fuzz", seconds, only @ ..] => root().and_then(|root| {
+            let seconds = seconds.parse().with_context(|| format!("{seconds} is no number of seconds"))?;
+            match only {
+                [] => fuzz::run(&root, seconds, ""),
+                names => {
+                    names.iter().try_fold(true, |good, name| Ok(fuzz::run(&root, seconds, name)? && good))
+                }
+            }
+        }),
+        ["loom"] => root().and_then(|root| loom::run(&root)),
         ["layers"] => root().and_then(|root| layered(&root)),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}\n\nsteps: {}", test::STEPS.map(|step| step.name).join(", "));
