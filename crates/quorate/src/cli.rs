@@ -195,6 +195,9 @@ pub(crate) enum Remember {
         /// Only where the key has this version now; 0 for not being there
         #[arg(long, value_name = "VERSION")]
         expect: Option<u64>,
+        /// What the value means, as a vector of your own: numbers with commas between
+        #[arg(long, value_name = "NUMBERS", value_delimiter = ',', allow_hyphen_values = true)]
+        vector: Vec<f32>,
     },
     /// Print a value
     Get {
@@ -226,6 +229,31 @@ pub(crate) enum Remember {
         tag: Option<String>,
         #[arg(long, default_value_t = 1000)]
         limit: usize,
+    },
+    /// Find entries by words: words, begin*, "a phrase", +must, -not
+    Search {
+        query: String,
+        /// Only in these namespaces
+        #[arg(short, long = "namespace", value_name = "NAMESPACE")]
+        namespaces: Vec<String>,
+        /// Only what has all of these tags
+        #[arg(long = "tag", value_name = "TAG")]
+        tags: Vec<String>,
+        /// Also by nearness to this vector: numbers with commas between
+        #[arg(long, value_name = "NUMBERS", value_delimiter = ',', allow_hyphen_values = true)]
+        vector: Vec<f32>,
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// Print what is most relevant to a question and fits into so many tokens, for an agent's context
+    Context {
+        query: String,
+        /// Tokens, by an estimate that no model's own count is known to exceed much
+        #[arg(long)]
+        tokens: usize,
+        /// Only in these namespaces
+        #[arg(short, long = "namespace", value_name = "NAMESPACE")]
+        namespaces: Vec<String>,
     },
     /// What a key held before
     History {

@@ -69,6 +69,9 @@ fn status(error: &anyhow::Error) -> ExitStatus {
         if let Some(error) = cause.downcast_ref::<quorate_memory::Error>() {
             return of_memory(error);
         }
+        if let Some(error) = cause.downcast_ref::<quorate_search::Error>() {
+            return of_search(error);
+        }
         if let Some(error) = cause.downcast_ref::<client::Error>() {
             return of_bus(error);
         }
@@ -131,7 +134,15 @@ fn of_memory(error: &quorate_memory::Error) -> ExitStatus {
         // With room or a healthy disk again, it goes on.
         Error::Stopped { .. } | Error::Behind | Error::Io { .. } => ExitStatus::Interrupted,
         Error::Log(error) if error.is_io() => ExitStatus::Interrupted,
+        Error::Search(error) => of_search(error),
         _ => ExitStatus::Internal,
+    }
+}
+
+fn of_search(error: &quorate_search::Error) -> ExitStatus {
+    match error {
+        quorate_search::Error::Engine(_) | quorate_search::Error::Broken => ExitStatus::Internal,
+        _ => ExitStatus::Usage,
     }
 }
 

@@ -177,3 +177,31 @@ fn a_sealed_memory_needs_its_key() {
     let answer = memory(&room, &["get", "secret", "--key-file", key]);
     assert!(answer.err.contains("can be read by others"), "{}", answer.err);
 }
+
+#[test]
+fn what_is_relevant_is_found_and_fits_into_a_context() {
+    let room = room();
+    for (key, text) in [
+        ("parser", "the parser fails on nested quotes; fixed by counting the depth"),
+        ("build", "the build needs the nightly compiler"),
+        ("parser/tests", "tests of the parser live in tests/it"),
+    ] {
+        memory(&room, &["set", key, text]);
+    }
+    memory(&room, &["set", "long", &"the parser is long. ".repeat(400)]);
+    let found = room.json(&["memory", "search", "parser quotes"]);
+    assert_eq!(found[0]["entry"]["key"], "parser");
+    assert_eq!(memory(&room, &["search", "compiler -nightly"]).code, Some(1));
+    assert_eq!(memory(&room, &["search", "\"open"]).code, Some(2));
+    let context = room.json(&["memory", "context", "parser", "--tokens", "120"]);
+    assert!(context["tokens"].as_u64().unwrap() <= 120);
+    assert!(context["tokens_of_all_found"].as_u64().unwrap() > 1000);
+    assert!(!context["included"].as_array().unwrap().is_empty());
+    // What is gone is not found any more, also by another process.
+    memory(&room, &["delete", "parser"]);
+    assert_ne!(room.json(&["memory", "search", "parser quotes"])[0]["entry"]["key"], "parser");
+    memory(&room, &["set", "north", "up", "--vector", "0,1", "-n", "map"]);
+    memory(&room, &["set", "south", "down", "--vector", "0,-1", "-n", "map"]);
+    let near = room.json(&["memory", "search", "", "--vector", "0.1,0.9", "-n", "map"]);
+    assert_eq!(near[0]["entry"]["key"], "north");
+}

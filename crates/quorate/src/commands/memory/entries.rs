@@ -56,6 +56,7 @@ pub(super) struct Given {
     pub(super) content_type: Option<String>,
     pub(super) ttl: Option<u64>,
     pub(super) expect: Option<u64>,
+    pub(super) vector: Vec<f32>,
 }
 
 pub(super) fn set(space: &Space, key: &str, given: Given, printer: &Printer) -> anyhow::Result<ExitStatus> {
@@ -72,6 +73,9 @@ pub(super) fn set(space: &Space, key: &str, given: Given, printer: &Printer) -> 
     let mut put = Put::new(value).content_type(given.content_type.as_deref().unwrap_or(default));
     for tag in given.tags {
         put = put.tag(tag);
+    }
+    if !given.vector.is_empty() {
+        put = put.vector(given.vector);
     }
     if let Some(seconds) = given.ttl {
         put = put.ttl(Millis(seconds.saturating_mul(1000)));

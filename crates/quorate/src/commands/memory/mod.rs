@@ -4,6 +4,7 @@ mod copies;
 mod entries;
 mod namespaces;
 mod place;
+mod search;
 mod watch;
 
 use std::path::Path;
@@ -18,8 +19,8 @@ pub(crate) fn memory(here: &Path, args: Memory, printer: &Printer) -> anyhow::Re
     let workspace = Workspace::find(here)?;
     let place = place::Place::of(&workspace, args.key_file.as_deref())?;
     match args.command {
-        Remember::Set { key, value, place: within, tags, content_type, ttl, expect } => {
-            let given = entries::Given { value, tags, content_type, ttl, expect };
+        Remember::Set { key, value, place: within, tags, content_type, ttl, expect, vector } => {
+            let given = entries::Given { value, tags, content_type, ttl, expect, vector };
             entries::set(&place.space(&within.namespace)?, &key, given, printer)
         }
         Remember::Get { key, place: within, at } => {
@@ -30,6 +31,12 @@ pub(crate) fn memory(here: &Path, args: Memory, printer: &Printer) -> anyhow::Re
         }
         Remember::List { prefix, place: within, tag, limit } => {
             entries::list(&place.space(&within.namespace)?, &prefix, tag.as_deref(), limit, printer)
+        }
+        Remember::Search { query, namespaces, tags, vector, limit } => {
+            search::search(&place, query, namespaces, tags, vector, limit, printer)
+        }
+        Remember::Context { query, tokens, namespaces } => {
+            search::context(&place, query, namespaces, tokens, printer)
         }
         Remember::History { key, place: within } => {
             entries::history(&place.space(&within.namespace)?, &key, printer)
