@@ -20,9 +20,11 @@ pub mod codec;
 pub mod filter;
 mod inbox;
 pub mod message;
+#[cfg(not(loom))]
+mod pin;
 mod prefetch;
 pub mod report;
-pub mod ring;
+mod ring;
 mod router;
 mod shard;
 pub mod stream;
@@ -42,6 +44,8 @@ pub use bytes::Bytes;
 pub use filter::Filter;
 pub use inbox::{Closed, Full, Limits};
 pub use message::{Message, MessageId, Priority, Trace};
+#[cfg(not(loom))]
+pub use pin::pin_to_core;
 pub use report::Report;
 pub use router::{Balance, TooManyTopics};
 pub use shard::{HandlerId, Shard, Stop};
