@@ -6,12 +6,15 @@
 #![expect(clippy::print_stdout, reason = "its output is its purpose")]
 
 mod brokers;
+mod bus;
 mod certificates;
 mod channels;
+mod child;
 mod harness;
 mod journal;
 mod limits;
 mod measure;
+mod memory;
 mod runs;
 mod stores;
 
@@ -58,6 +61,27 @@ const BENCHES: &[(&str, Bench)] = &[
     ("peer.zenoh", Several(brokers::zenoh_claims)),
     ("peer.store.write", Several(stores::writes)),
     ("peer.store.read", Several(stores::reads)),
+    ("bus.channel.spsc", Several(bus::spsc)),
+    ("bus.channel.mpsc8", Several(bus::mpsc)),
+    ("bus.latency", Several(bus::latency)),
+    ("bus.routed.fan4", Several(bus::fan4)),
+    ("bus.routed.scaling", Several(bus::scaling)),
+    ("bus.floor.messages", One(bus::floor)),
+    ("bus.match", Several(bus::matching)),
+    ("bus.intern", Several(bus::intern)),
+    ("bus.codec", Several(bus::coding)),
+    ("bus.ring", Several(bus::ring)),
+    ("bus.socket.throughput", Several(bus::socket_throughput)),
+    ("bus.socket.latency", Several(bus::socket_latency)),
+    ("bus.durable", Several(bus::durable)),
+    ("bus.actors", Several(bus::actors)),
+    ("bus.idle", One(bus::idle)),
+    ("memory.read", Several(memory::reads)),
+    ("memory.write.relaxed", Several(memory::relaxed)),
+    ("memory.write.durable", Several(memory::durable)),
+    ("memory.recover", Several(memory::recover)),
+    ("memory.watch", Several(memory::watch)),
+    ("search", Several(memory::search)),
 ];
 
 fn main() -> anyhow::Result<()> {
@@ -65,6 +89,7 @@ fn main() -> anyhow::Result<()> {
     let (mut json, mut only) = (false, String::new());
     match args.next().as_deref() {
         Some("claims") => {}
+        Some(child::ARGUMENT) => return child::run(args),
         _ => bail!("usage: quorate-bench claims [--json] [--only PREFIX]"),
     }
     while let Some(arg) = args.next() {

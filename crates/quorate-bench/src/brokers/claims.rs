@@ -22,7 +22,11 @@ const CORE: [(&str, &str); 4] = [
     ("65536", "messages of 64 KiB from one client to one other"),
     ("fanout4", "deliveries of 64 B, each message to 4 of 10000 subscriptions"),
 ];
-const LATENCY: [(&str, &str); 1] = [("64", "64 B one way between two clients, one message at a time")];
+const LATENCY: [(&str, &str); 3] = [
+    ("64", "64 B one way between two clients, one message at a time"),
+    ("1024", "1 KiB one way between two clients, one message at a time"),
+    ("65536", "64 KiB one way between two clients, one message at a time"),
+];
 const STREAMS: [(&str, &str); 4] = [
     (
         "nats.pipelined512",
@@ -93,7 +97,9 @@ pub(crate) fn nats_memory(context: &Context) -> anyhow::Result<Claim> {
 }
 
 pub(crate) fn nats_latency_candidates(server: &Server) -> Vec<Candidate<'_, Percentiles>> {
-    vec![Candidate::new("64", || nats::ping_pong(server, 64))]
+    [("64", 64), ("1024", 1 << 10), ("65536", 64 << 10)]
+        .map(|(name, bytes)| Candidate::new(name, move || nats::ping_pong(server, bytes)))
+        .into()
 }
 
 /// Records a second of the streams on disk, and how long each waits.

@@ -9,6 +9,11 @@ mod wire;
 #[cfg(feature = "peer-zenoh")]
 mod zenoh;
 
-pub(crate) use claims::{nats_core, nats_latency, nats_memory, streams};
+pub(crate) use claims::{
+    nats_candidates, nats_core, nats_latency, nats_latency_candidates, nats_memory, stream_candidates,
+    streams,
+};
+pub(crate) use nats::{Delivered, start as start_nats};
+pub(crate) use redis::start as start_redis;
 #[cfg(feature = "peer-zenoh")]
-pub(crate) use zenoh::claims as zenoh_claims;
+pub(crate) use zenoh::{candidates as zenoh_candidates, claims as zenoh_claims};

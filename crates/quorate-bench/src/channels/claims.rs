@@ -10,10 +10,10 @@ use crate::limits::threads;
 use crate::measure::{Claim, Context};
 
 const ROUNDS: usize = 9;
-const PRODUCERS: usize = 8;
+pub(crate) const PRODUCERS: usize = 8;
 /// Messages a second where latency is measured.
-const RATE: u64 = 100_000;
-const TIME: Duration = Duration::from_millis(200);
+pub(crate) const RATE: u64 = 100_000;
+pub(crate) const TIME: Duration = Duration::from_millis(200);
 
 /// One producer, one consumer: million messages a second.
 pub(crate) fn spsc(context: &Context) -> anyhow::Result<Vec<Claim>> {

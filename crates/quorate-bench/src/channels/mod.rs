@@ -1,6 +1,6 @@
 //! Channels between threads: what a bus is compared with when it carries messages within one process.
 
-mod channel;
+pub(crate) mod channel;
 mod claims;
 #[cfg(feature = "peers")]
 mod crossbeam;
@@ -14,4 +14,6 @@ mod std;
 #[cfg(feature = "peers")]
 mod tokio;
 
-pub(crate) use claims::{latency, mpsc, spsc};
+pub(crate) use claims::{
+    PRODUCERS, RATE, TIME, latency, latency_candidates, mpsc, mpsc_candidates, spsc, spsc_candidates,
+};

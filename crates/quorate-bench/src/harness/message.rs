@@ -19,6 +19,27 @@ impl Message {
         Self { producer, sequence, due, body: [producer ^ sequence; 5] }
     }
 
+    pub(crate) fn to_bytes(self) -> [u8; 64] {
+        let [a, b, c, d, e] = self.body;
+        let mut bytes = [0; 64];
+        let words = [self.producer, self.sequence, self.due, a, b, c, d, e];
+        for (place, word) in bytes.as_chunks_mut::<8>().0.iter_mut().zip(words) {
+            *place = word.to_le_bytes();
+        }
+        bytes
+    }
+
+    /// Of a payload; one of another length is a damaged message.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
+        let Ok(bytes) = <&[u8; 64]>::try_from(bytes) else {
+            return Self { producer: 0, sequence: u64::MAX - 1, due: 0, body: [0; 5] };
+        };
+        let words = bytes.as_chunks::<8>().0;
+        let word = |at: usize| u64::from_le_bytes(words[at]);
+        let body = [word(3), word(4), word(5), word(6), word(7)];
+        Self { producer: word(0), sequence: word(1), due: word(2), body }
+    }
+
     fn intact(&self) -> bool {
         self.body.iter().all(|word| *word == self.producer ^ self.sequence)
     }
@@ -68,6 +89,13 @@ mod tests {
     #[test]
     fn a_message_fills_one_cache_line() {
         assert_eq!(size_of::<Message>(), 64);
+    }
+
+    #[test]
+    fn bytes_are_the_message() {
+        let message = Message::new(3, 5, 7);
+        assert_eq!(Message::from_bytes(&message.to_bytes()), message);
+        assert!(!Message::from_bytes(&[0; 63]).intact());
     }
 
     #[test]

@@ -14,6 +14,27 @@ impl<'a, T> Candidate<'a, T> {
     pub(crate) fn new(name: impl Into<String>, run: impl FnMut() -> anyhow::Result<T> + 'a) -> Self {
         Self { name: name.into(), run: Box::new(run) }
     }
+
+    /// The same under a name that says whose it is.
+    pub(crate) fn of(self, whose: &str) -> Self {
+        Self { name: format!("{whose} {}", self.name), ..self }
+    }
+
+    /// The same with other figures.
+    pub(crate) fn map<U>(mut self, mut to: impl FnMut(T) -> U + 'a) -> Candidate<'a, U>
+    where
+        T: 'a,
+    {
+        Candidate { name: self.name, run: Box::new(move || (self.run)().map(&mut to)) }
+    }
+}
+
+/// Of some candidates those that are wanted.
+pub(crate) fn chosen<'a, T>(
+    candidates: Vec<Candidate<'a, T>>,
+    names: &[&str],
+) -> impl Iterator<Item = Candidate<'a, T>> {
+    candidates.into_iter().filter(|candidate| names.contains(&&*candidate.name))
 }
 
 /// What came of each candidate in each round.

@@ -12,6 +12,6 @@ mod raw;
 mod redb;
 #[cfg(feature = "peers")]
 mod sqlite;
-mod store;
+pub(crate) mod store;
 
-pub(crate) use claims::{reads, writes};
+pub(crate) use claims::{reads, write_candidates, writes, writing};
