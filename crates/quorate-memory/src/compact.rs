@@ -92,6 +92,7 @@ impl Inner {
                     _ => {}
                 }
             }
+            snapshot::clear(disk, dir, version)?;
             // With no snapshot old enough the whole log is what such a restore begins with.
             if needed > 0 {
                 tail.log.forget(needed + 1)?;
@@ -132,6 +133,7 @@ impl Inner {
             let path = dir.join(snapshot::name(old));
             disk.remove(&path).map_err(Error::io(path))?;
         }
+        snapshot::clear(disk, dir, head.version)?;
         tail.log.forget(tail.log.next())?;
         disk.sync_dir(&self.place.log_dir()).map_err(Error::io(dir))?;
         disk.sync_dir(dir).map_err(Error::io(dir))?;

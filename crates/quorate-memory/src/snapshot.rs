@@ -11,9 +11,10 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use quorate_base::Timestamp;
-use quorate_wal::disk::{Mode, aside, folder};
+use quorate_wal::disk::{Mode, folder};
 use quorate_wal::seal::{OVERHEAD, Sealer};
 use quorate_wal::{Disk, DiskFile, Keyring};
 
@@ -59,6 +60,21 @@ pub(crate) fn list(disk: &dyn Disk, dir: &Path) -> Result<Vec<u64>, Error> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(Error::io(dir)(error)),
     }
+}
+
+/// Removes what is left of snapshots older than `version` whose writing was interrupted.
+pub(crate) fn clear(disk: &dyn Disk, dir: &Path, version: u64) -> Result<(), Error> {
+    for file in disk.list(dir).map_err(Error::io(dir))? {
+        let number = file.strip_prefix("snapshot-").filter(|rest| rest.ends_with(".new"));
+        let number = number.and_then(|rest| rest.split('.').next()?.parse::<u64>().ok());
+        if number.is_some_and(|number| number < version) {
+            match disk.remove(&dir.join(&file)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::io(dir)(error)),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Head {
@@ -133,6 +149,8 @@ fn block_crc(head: &Head, number: u64, body: &[u8]) -> u32 {
 pub(crate) struct Writer<'a> {
     disk: &'a dyn Disk,
     path: PathBuf,
+    /// Where it is written before it has its name; of this writer alone, for two processes may write one snapshot.
+    aside: PathBuf,
     file: Box<dyn DiskFile>,
     head: Head,
     sealer: Option<Sealer>,
@@ -152,12 +170,16 @@ impl<'a> Writer<'a> {
         mut head: Head,
     ) -> Result<Self, Error> {
         head.key = keys.current();
-        let file = disk.open(&aside(&path), Mode::Create).map_err(Error::io(&path))?;
+        static WRITERS: AtomicU64 = AtomicU64::new(0);
+        let mut aside = path.clone().into_os_string();
+        aside.push(format!(".{}-{}.new", std::process::id(), WRITERS.fetch_add(1, Ordering::Relaxed)));
+        let aside = PathBuf::from(aside);
+        let file = disk.open(&aside, Mode::Create).map_err(Error::io(&path))?;
         let out = head.encode().to_vec();
         let all = crc32c::crc32c(&out);
         let sealer = keys.sealer(head.key);
         let body = Vec::with_capacity(BLOCK + BLOCK / 4);
-        Ok(Self { disk, path, file, head, sealer, body, out, offset: 0, blocks: 0, keys: 0, all })
+        Ok(Self { disk, path, aside, file, head, sealer, body, out, offset: 0, blocks: 0, keys: 0, all })
     }
 
     /// Adds a namespace or key, as `write` says it; a key where `is_key`.
@@ -205,9 +227,8 @@ impl<'a> Writer<'a> {
         self.out.extend_from_slice(&self.keys.to_le_bytes());
         self.write_out()?;
         self.file.sync().map_err(Error::io(&self.path))?;
-        let new = aside(&self.path);
-        read(self.disk, &new, keys, &mut |_| Ok(()))?;
-        self.disk.rename(&new, &self.path).map_err(Error::io(&self.path))?;
+        read(self.disk, &self.aside, keys, &mut |_| Ok(()))?;
+        self.disk.rename(&self.aside, &self.path).map_err(Error::io(&self.path))?;
         self.disk.sync_dir(folder(&self.path)).map_err(Error::io(&self.path))
     }
 }

@@ -132,6 +132,9 @@ impl Inner {
             tail.applied = seq + 1;
         }
         self.publish(tail, changes);
+        if !tail.ledger.expiring.is_empty() {
+            self.signal.written(false, tail.ledger.next_expiry());
+        }
         Ok(())
     }
 

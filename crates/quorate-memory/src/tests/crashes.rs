@@ -85,7 +85,7 @@ fn keys(rig: &mut Rig) {
 #[test]
 fn nothing_acknowledged_is_lost_wherever_the_machine_stops() {
     let from_env = |name| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let runs = from_env("QUORATE_CRASHES").unwrap_or(150);
+    let runs = from_env("QUORATE_CRASHES").unwrap_or(60);
     let seeds = from_env("QUORATE_CRASH_SEED").map_or(0..runs, |seed| seed..seed + 1);
     for seed in seeds {
         let mut rig = Rig::new(seed);
@@ -121,7 +121,7 @@ fn nothing_acknowledged_is_lost_wherever_the_machine_stops() {
 
 #[test]
 fn a_full_disk_or_a_failed_write_stops_the_store_and_loses_nothing() {
-    for seed in 0..120 {
+    for seed in 0..60 {
         let fault = [Fault::Full, Fault::WriteFails, Fault::SyncFails][seed as usize % 3];
         let mut rig = Rig::new(seed);
         keys(&mut rig);
@@ -186,7 +186,7 @@ fn a_flipped_bit_anywhere_is_told_or_harms_nothing() {
         let mut told = 0;
         for path in rig.disk.paths() {
             let good = rig.disk.bytes(&path).unwrap();
-            for at in (0..good.len()).step_by(11) {
+            for at in (0..good.len()).step_by(17) {
                 let mut bad = good.clone();
                 bad[at] ^= 1 << (at % 8);
                 let disk: SimDisk = rig.disk.after_kill();

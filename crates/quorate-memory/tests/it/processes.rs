@@ -63,7 +63,7 @@ fn write_until_killed(store: &Store) {
 
 #[test]
 fn a_process_that_is_killed_loses_nothing_that_was_acknowledged() {
-    let kills: u64 = std::env::var("QUORATE_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(120);
+    let kills: u64 = std::env::var("QUORATE_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(100);
     let dir = tempfile::tempdir().unwrap();
     // One that lives through it all, and sees what the others do.
     let survivor = open(dir.path(), false);
