@@ -57,7 +57,9 @@ impl Actor {
 /// What somebody wants to do with a namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
+    /// See what is there.
     Read,
+    /// Put and remove.
     Write,
     /// Change its policy.
     Govern,

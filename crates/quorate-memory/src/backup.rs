@@ -30,12 +30,15 @@ const STEP: usize = 1 << 20;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Backup {
+    /// Version of the store's format.
     pub format: u16,
     /// The newest transaction in it.
     pub version: u64,
+    /// Of that transaction.
     pub time: Timestamp,
     /// Over every key and value as of that transaction.
     pub contents: Digest,
+    /// Everything in the folder but this manifest.
     pub files: Vec<BackupFile>,
 }
 
@@ -45,7 +48,9 @@ pub struct Backup {
 pub struct BackupFile {
     /// Within the backup's folder.
     pub path: PathBuf,
+    /// Its length.
     pub bytes: ByteCount,
+    /// Of all its bytes.
     pub sha256: Digest,
 }
 

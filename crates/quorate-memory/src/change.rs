@@ -12,10 +12,14 @@ use crate::key::Key;
 pub struct Change {
     /// Of the transaction.
     pub version: u64,
+    /// Of the transaction.
     pub time: Timestamp,
+    /// Name of the namespace.
     pub namespace: Arc<str>,
     pub(crate) space: u32,
+    /// What changed.
     pub key: Key,
+    /// How it changed.
     pub event: Event,
     /// Whether it is the last change of its transaction: up to here, what was seen is consistent.
     pub last: bool,
@@ -24,7 +28,9 @@ pub struct Change {
 /// What happened to a key.
 #[derive(Debug, Clone)]
 pub enum Event {
+    /// It was put; this is the new version.
     Put(Arc<Entry>),
+    /// It is gone.
     Removed(Gone),
 }
 

@@ -30,6 +30,7 @@ pub(crate) enum Body {
 /// Why a key is no longer there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gone {
+    /// Somebody removed it.
     Deleted,
     /// Its time to live was over.
     Expired,
@@ -102,6 +103,7 @@ impl Entry {
         (self.expires != NEVER).then_some(Timestamp(self.expires))
     }
 
+    /// The bytes.
     pub fn value(&self) -> &[u8] {
         match &self.body {
             Body::Live { value, .. } => value,

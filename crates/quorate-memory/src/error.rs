@@ -11,6 +11,7 @@ use crate::key::Key;
 /// An operation on the memory was refused or failed.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
+#[expect(missing_docs, reason = "a variant's message says what it means, and names its fields")]
 pub enum Error {
     /// Somebody else was first. Read again and decide anew.
     #[error(

@@ -31,6 +31,7 @@ impl Key {
         }
     }
 
+    /// The bytes.
     pub fn as_bytes(&self) -> &[u8] {
         match &self.0 {
             Repr::Inline { length, bytes } => &bytes[..usize::from(*length).min(INLINE)],

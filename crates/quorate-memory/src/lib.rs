@@ -9,6 +9,8 @@
 //! Read [`Store`] first, then [`Space`] (a namespace as one [`Actor`] sees it). Inside: `tail` is how the log is followed and
 //! written, `plan` what a transaction may do, `index` what it does, `snapshot` and `recover` how a start finds everything again.
 
+#![warn(missing_docs)]
+
 mod actor;
 mod background;
 mod backup;

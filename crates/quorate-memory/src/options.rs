@@ -12,6 +12,7 @@ use crate::policy::Policy;
 
 /// Tells the time. It may stand still or jump; times of transactions never go back.
 pub trait Clock: Debug + Send + Sync {
+    /// What time it is.
     fn now(&self) -> Timestamp;
 }
 
@@ -31,14 +32,17 @@ impl Clock for SystemClock {
 pub struct ManualClock(AtomicU64);
 
 impl ManualClock {
+    /// A clock that shows `now`.
     pub fn new(now: Timestamp) -> Self {
         Self(AtomicU64::new(now.0))
     }
 
+    /// Shows another time; an earlier one too.
     pub fn set(&self, now: Timestamp) {
         self.0.store(now.0, Ordering::SeqCst);
     }
 
+    /// Goes on by `span`.
     pub fn advance(&self, span: Millis) {
         self.0.fetch_add(span.0, Ordering::SeqCst);
     }
@@ -53,6 +57,7 @@ impl Clock for ManualClock {
 /// How a store is kept by this process.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// Tells the time of transactions, and what has expired.
     pub clock: Arc<dyn Clock>,
     /// Keys that seal the log and snapshots.
     pub keys: Keyring,

@@ -15,6 +15,7 @@ use crate::error::Error;
 pub trait Lock: Debug + Send + Sync {
     /// Waits until it is held.
     fn acquire(&self) -> io::Result<()>;
+    /// Gives it back. Only the holder does.
     fn release(&self);
 }
 

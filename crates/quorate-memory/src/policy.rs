@@ -9,11 +9,15 @@ use crate::actor::{Access, Actor};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Policy {
+    /// Whose it is.
     pub kind: Kind,
+    /// How much may be in it.
     #[serde(default)]
     pub quota: Quota,
+    /// How much of the past is kept.
     #[serde(default)]
     pub history: History,
+    /// What happens where a quota is reached.
     #[serde(default)]
     pub eviction: Eviction,
     /// How long what is written without a span of its own lives; for ever where none is given.
@@ -39,9 +43,15 @@ impl Policy {
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
     /// Of one agent: nobody else but the operator and Quorate reads or writes it.
-    Private { owner: String },
+    Private {
+        /// Name of the agent.
+        owner: String,
+    },
     /// Of the members of one swarm.
-    Swarm { swarm: String },
+    Swarm {
+        /// Name of the swarm.
+        swarm: String,
+    },
     /// Of all agents of the workspace.
     Project,
     /// All read it; Quorate alone writes it.
@@ -77,10 +87,13 @@ impl Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Quota {
+    /// Entries.
     pub entries_max: u64,
     /// Keys, values, tags and content types together.
     pub bytes_max: u64,
+    /// Of one value.
     pub value_bytes_max: u64,
+    /// Of one key.
     pub key_bytes_max: u64,
 }
 

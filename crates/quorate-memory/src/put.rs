@@ -29,10 +29,12 @@ pub struct Put {
 }
 
 impl Put {
+    /// A value of which nothing is said: octets without tags, that live as long as the namespace says.
     pub fn new(value: impl Into<Vec<u8>>) -> Self {
         Self { value: value.into(), ..Self::default() }
     }
 
+    /// Says what the bytes are, as in HTTP.
     pub fn content_type(mut self, name: impl Into<Arc<str>>) -> Self {
         self.content_type = Some(name.into());
         self
@@ -103,6 +105,7 @@ pub enum Class {
 pub struct Commit {
     /// Its number. Where nothing had to be changed, that of the newest transaction it was decided on.
     pub version: u64,
+    /// When it was written.
     pub time: Timestamp,
     /// Keys put or removed, those that were evicted for it among them.
     pub changed: usize,
@@ -146,6 +149,7 @@ pub(crate) enum Expect {
 }
 
 impl Batch {
+    /// Nothing yet.
     pub fn new() -> Self {
         Self::default()
     }
@@ -181,10 +185,12 @@ impl Batch {
         Ok(())
     }
 
+    /// Keys that it writes.
     pub fn len(&self) -> usize {
         self.ops.len()
     }
 
+    /// Whether it writes none.
     pub fn is_empty(&self) -> bool {
         self.ops.is_empty()
     }

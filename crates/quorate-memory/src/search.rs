@@ -21,8 +21,11 @@ const AT_ONCE: usize = 1024;
 /// An entry that a search found.
 #[derive(Debug, Clone)]
 pub struct Found {
+    /// Name of the namespace.
     pub namespace: Arc<str>,
+    /// Where it is.
     pub key: Key,
+    /// What is there.
     pub entry: Arc<Entry>,
     /// Highest first; comparable within one answer.
     pub score: f32,

@@ -36,7 +36,9 @@ struct Admitted {
 /// A version of the past.
 #[derive(Debug, Clone)]
 pub struct Past {
+    /// Of the transaction that wrote it.
     pub version: u64,
+    /// When it was written.
     pub time: quorate_base::Timestamp,
     /// `None` where the key was removed.
     pub entry: Option<Arc<Entry>>,
@@ -68,10 +70,12 @@ impl Space {
         self
     }
 
+    /// The namespace's name.
     pub fn name(&self) -> &Arc<str> {
         &self.namespace.name
     }
 
+    /// The namespace's rules as they are now.
     pub fn policy(&self) -> Arc<Policy> {
         self.namespace.policy()
     }

@@ -20,12 +20,14 @@ pub struct Stats {
     pub memory: ByteCount,
     /// Why nothing more is written, where that is so.
     pub stopped: Option<Arc<str>>,
+    /// Each namespace, in the order in which they were created.
     pub namespaces: Vec<SpaceStats>,
 }
 
 /// What is in a namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpaceStats {
+    /// Of the namespace.
     pub name: Arc<str>,
     /// Entries, those that have expired and are not swept yet among them.
     pub entries: u64,

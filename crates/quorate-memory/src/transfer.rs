@@ -72,7 +72,9 @@ struct Line {
 /// What an export wrote or an import read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Transfer {
+    /// Written, or created by an import.
     pub namespaces: u64,
+    /// Written.
     pub entries: u64,
     /// Entries of an import that had expired and were left out.
     pub expired: u64,

@@ -21,7 +21,9 @@ pub struct View {
 /// A key and what is there.
 #[derive(Debug, Clone)]
 pub struct Item {
+    /// Where it is.
     pub key: Key,
+    /// What is there.
     pub entry: Arc<Entry>,
 }
 

@@ -6,6 +6,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
+
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -29,6 +31,11 @@ pub trait Disk: Debug + Send + Sync {
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
     /// Makes the names in a folder durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Keeps a folder, which is created where it is missing, for the caller as long as what this answers is open; an error of kind
+    /// [`io::ErrorKind::WouldBlock`] where somebody else does. `None` from a disk that nobody shares.
+    fn hold(&self, _: &Path) -> io::Result<Option<File>> {
+        Ok(None)
+    }
 }
 
 /// One open file.
@@ -50,7 +57,14 @@ pub struct OsDisk;
 
 impl Disk for OsDisk {
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+        let missing: Vec<&Path> = path.ancestors().take_while(|folder| !folder.exists()).collect();
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        // What is made durable in a folder is lost with the folder's own name.
+        missing
+            .into_iter()
+            .rev()
+            .filter(|made| !made.as_os_str().is_empty())
+            .try_for_each(|made| self.sync_dir(folder(made)))
     }
 
     fn open(&self, path: &Path, mode: Mode) -> io::Result<Box<dyn DiskFile>> {
@@ -87,6 +101,14 @@ impl Disk for OsDisk {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
+    }
+
+    fn hold(&self, path: &Path) -> io::Result<Option<File>> {
+        self.create_dir(path)?;
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create(true).truncate(false).mode(0o600).open(path.join("lock"))?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Some(file))
     }
 }
 

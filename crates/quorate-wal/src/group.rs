@@ -91,8 +91,10 @@ impl<J, R> Group<J, R> {
             let tickets = std::mem::take(&mut abandoned.0);
             // The next leader starts before this round's waiters are told: its write overlaps with their waking.
             drop(lead);
-            for (ticket, answer) in tickets.iter().zip(answers) {
-                *ticket.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
+            let mut answers = answers.into_iter();
+            for ticket in &tickets {
+                // One that has no answer is told so too, and panics instead of waiting for ever.
+                *ticket.answer.lock().unwrap_or_else(PoisonError::into_inner) = answers.next();
                 ticket.state.store(DONE, Ordering::Release);
                 ticket.thread.unpark();
             }

@@ -5,7 +5,7 @@
 //!
 //! Read [`log`] first (append, sync, open, read), then [`frame`] (the bytes and what tells a torn write from damage),
 //! [`group`] (many threads, one sync) and [`control`] (several processes, one log). [`disk`] is everything the log asks of an
-//! operating system; with the feature `sim`, [`sim`] is a disk that loses, tears and reorders what was not synced.
+//! operating system; with the feature `sim`, the module `sim` is a disk that loses, tears and reorders what was not synced.
 
 pub mod control;
 pub mod disk;
