@@ -225,6 +225,22 @@ impl Consumer {
         Ok(())
     }
 
+    /// Answers for a message that is out with this handle, and with no other.
+    pub(crate) fn answer_held(
+        &self,
+        offset: u64,
+        attempt: u32,
+        answer: impl FnOnce(&mut super::Delivery, Timestamp) -> Result<(), Stale>,
+    ) -> Result<(), AnswerError> {
+        self.answer(|delivery, now| {
+            if delivery.is_held(offset, attempt, self.holder) {
+                answer(delivery, now)
+            } else {
+                Err(Stale(offset))
+            }
+        })
+    }
+
     /// The message is done. This is written down now and then, and when the consumer is dropped: after a crash some messages come again.
     pub fn ack(&self, received: &Received) -> Result<(), AnswerError> {
         self.answer(|delivery, _| delivery.ack(received.offset, received.attempt))

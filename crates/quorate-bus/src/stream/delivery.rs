@@ -145,6 +145,9 @@ pub struct Delivery {
     redelivered: u64,
 }
 
+/// Dead letters of a consumer. Past that the oldest goes first.
+pub const DEAD_MAX: usize = 10_000;
+
 /// Messages looked at ahead of those an ordered consumer waits for, in multiples of `out_max`.
 const AHEAD: usize = 4;
 
@@ -211,6 +214,19 @@ impl Delivery {
 
     pub const fn dead(&self) -> &BTreeMap<u64, Dead> {
         &self.dead
+    }
+
+    /// Messages that are buried, and those of them that are being delivered again.
+    pub(crate) fn buried(&self) -> impl Iterator<Item = u64> + '_ {
+        self.dead.keys().chain(self.replayed.keys()).copied()
+    }
+
+    /// Whether a message is out with this holder.
+    pub(crate) fn is_held(&self, offset: u64, attempt: u32, holder: u64) -> bool {
+        let held = |pending: &Pending| {
+            pending.attempt == attempt && pending.out.is_some_and(|(_, found)| found == holder)
+        };
+        self.pending.get(&offset).is_some_and(held)
     }
 
     /// What to deliver to `holder` now. `end` is the number behind the last message of the stream.
@@ -390,6 +406,9 @@ impl Delivery {
 
     fn bury(&mut self, now: Timestamp, offset: u64, attempts: u32, reason: Reason) {
         self.dead.insert(offset, Dead { reason, attempts, time: now });
+        if self.dead.len() > DEAD_MAX {
+            self.dead.pop_first();
+        }
         self.finish(offset);
     }
 
@@ -499,11 +518,16 @@ impl Delivery {
     /// attempts and deaths so far.
     pub fn save(&self) -> Saved {
         let tried = self.pending.iter().filter(|(_, p)| p.attempt > 0 || p.deaths > 0);
+        let tried = tried.map(|(offset, p)| (*offset, p.attempt, p.deaths));
+        // Those of before a restart count on, whether or not they were looked at again since.
+        let before = self.tried.iter().map(|(offset, (attempt, deaths))| (*offset, *attempt, *deaths));
+        let mut tried: Vec<_> = tried.chain(before).collect();
+        tried.sort_unstable();
         Saved {
             floor: self.floor,
             done: self.done.iter().map(|(first, end)| (*first, *end)).collect(),
             dead: self.dead.iter().chain(&self.replayed).map(|(offset, dead)| (*offset, *dead)).collect(),
-            tried: tried.map(|(offset, p)| (*offset, p.attempt, p.deaths)).collect(),
+            tried,
         }
     }
 

@@ -24,7 +24,7 @@ use self::delivery::{Dead, Delivery, Policy};
 use self::record::Record;
 use self::state::{Slot, State};
 use crate::codec;
-use crate::message::{Message, MessageId};
+use crate::message::{HEADER_LENGTH_MAX, HEADERS_MAX, Message, MessageId};
 use crate::topic::{self, Pattern};
 
 /// What of a stream may be forgotten. A message that a consumer still needs goes too when a bound is reached: retention wins, and the consumer's
@@ -99,6 +99,16 @@ pub enum Error {
     Forgotten { name: String, offset: u64, first: u64 },
     #[error("a consumer's name has 1 to 200 bytes, this one has {0}")]
     ConsumerName(usize),
+    #[error("the name of work that is done once has at most {KEY_MAX} bytes, this one has {0}")]
+    Key(usize),
+    #[error("stream {name} takes at most {max} bytes at once, these are {bytes}")]
+    TooLarge { name: String, bytes: u64, max: u64 },
+    #[error(
+        "a message has at most {HEADERS_MAX} headers, and {HEADER_LENGTH_MAX} bytes in each, in its key and in its reply"
+    )]
+    Headers,
+    #[error("stream {name} is open already, here or in another process")]
+    Busy { name: String },
 }
 
 /// Where a message was stored.
@@ -123,6 +133,14 @@ pub enum Start {
     Time(Timestamp),
 }
 
+/// Bytes of the name of work that is done once.
+const KEY_MAX: usize = 1000;
+/// Bytes stored at once.
+const AT_ONCE_MAX: u64 = 64 << 20;
+/// A batch that has so many bytes is followed by another: all the batches of those who wait together may be more than one append can hold.
+const BATCH_BYTES: usize = if cfg!(test) { 2 << 10 } else { 16 << 20 };
+/// Bytes of a record beside texts and payload, at most.
+const RECORD_BYTES: usize = 128;
 /// Bytes of messages read at once from the log.
 const READ_AHEAD: usize = 256 << 10;
 
@@ -148,6 +166,7 @@ pub struct Stream {
     log: Mutex<Option<Log>>,
     state: Mutex<State>,
     timer: crate::timer::Timer,
+    _held: Option<std::fs::File>,
 }
 
 /// What a stream holds.
@@ -190,9 +209,14 @@ impl Stream {
             options.patterns.iter().map(|text| Pattern::new(text)).collect::<Result<Vec<_>, _>>()?;
         let mut state = State::new(options.producers_max);
         let mut log = None;
+        let mut held = None;
         if let Some(folder) = &options.folder {
             let failed = |error| Error::Log { name: options.name.clone(), reason: Arc::new(error) };
             let disk = Arc::clone(&options.disk);
+            held = disk.hold(folder).map_err(|source| match source.kind() {
+                std::io::ErrorKind::WouldBlock => Error::Busy { name: options.name.clone() },
+                _ => failed(quorate_wal::Error::Io { path: folder.clone(), source }),
+            })?;
             if Log::exists(&*disk, folder).map_err(failed)? {
                 let mut bad = None;
                 let first = first_record(&*disk, folder).map_err(failed)?;
@@ -223,6 +247,7 @@ impl Stream {
             log: Mutex::new(log),
             state: Mutex::new(state),
             timer: crate::timer::Timer::new(1 << 20),
+            _held: held,
             options,
         }))
     }
@@ -249,6 +274,7 @@ impl Stream {
 
     /// Stores a message; returns when it is durable. Repetitions of a producer's number are not stored again.
     pub fn publish(&self, topic: &str, message: &Message) -> Result<Stored, Error> {
+        self.check([(topic, message)])?;
         let job = Job::Publish { topic: topic.into(), message: message.clone() };
         let stored = self.submit(job)?;
         Ok(stored[0])
@@ -256,7 +282,26 @@ impl Stream {
 
     /// Stores messages together, in order, with one wait.
     pub fn publish_all(&self, messages: Vec<(Arc<str>, Message)>) -> Result<Vec<Stored>, Error> {
+        self.check(messages.iter().map(|(topic, message)| (&**topic, message)))?;
         if messages.is_empty() { Ok(Vec::new()) } else { self.submit(Job::Many(messages)) }
+    }
+
+    /// Refuses what could not be stored, or not be read again, before others' messages share its fate.
+    fn check<'a>(&self, messages: impl IntoIterator<Item = (&'a str, &'a Message)>) -> Result<(), Error> {
+        let mut bytes = 0;
+        for (topic, message) in messages {
+            if topic.len() > topic::LENGTH_MAX {
+                return Err(topic::Error::Length(topic.len()).into());
+            }
+            if !message.is_within_bounds() {
+                return Err(Error::Headers);
+            }
+            bytes += (message.payload().len() + message.texts() + topic.len() + RECORD_BYTES) as u64;
+        }
+        if bytes > AT_ONCE_MAX {
+            return Err(Error::TooLarge { name: self.name.to_string(), bytes, max: AT_ONCE_MAX });
+        }
+        Ok(())
     }
 
     /// Stores what came of message `offset` of another stream, once: `outputs` and the fact that `key` has done it are durable together or not
@@ -267,6 +312,10 @@ impl Stream {
         offset: u64,
         outputs: Vec<(Arc<str>, Message)>,
     ) -> Result<Option<Vec<Stored>>, Error> {
+        if key.len() > KEY_MAX {
+            return Err(Error::Key(key.len()));
+        }
+        self.check(outputs.iter().map(|(topic, message)| (&**topic, message)))?;
         if self.done(key).is_some_and(|done| done >= offset) {
             return Ok(None);
         }
@@ -288,8 +337,8 @@ impl Stream {
     fn commit(&self, jobs: Vec<Job>) -> Vec<Answer> {
         let now = self.now();
         let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut batch = Batch::new();
-        let mut slots = Vec::new();
+        let (mut batches, mut batch, mut before) = (Vec::new(), Batch::new(), 0);
+        let mut slots: Vec<(u64, Slot)> = Vec::new();
         let mut answers: Vec<Answer> = Vec::with_capacity(jobs.len());
         let first_seq = log.as_ref().map_or(0, Log::next);
         let mut marks = Vec::new();
@@ -297,10 +346,17 @@ impl Stream {
             let mut state = self.state();
             let mut next = state.end;
             for job in jobs {
+                if batch.size() >= BATCH_BYTES {
+                    before += batch.len() as u64;
+                    batches.push(std::mem::take(&mut batch));
+                }
+                let first = slots.len();
                 answers.push(Ok(
                     self.prepare(job, now, &mut state, &mut next, &mut batch, &mut slots, &mut marks)
                 ));
+                slots[first..].iter_mut().for_each(|(_, slot)| slot.seq += before);
             }
+            batches.push(batch);
         }
         let in_memory = log.is_none();
         for (_, slot) in &mut slots {
@@ -308,9 +364,10 @@ impl Stream {
             slot.seq = if in_memory { u64::MAX } else { first_seq + slot.seq };
         }
         if let Some(log) = &mut *log
-            && !batch.is_empty()
+            && batches.iter().any(|batch| !batch.is_empty())
         {
-            let written = log.append(now, &mut batch).and_then(|_| log.sync());
+            let written = batches.iter_mut().try_for_each(|batch| log.append(now, batch).map(drop));
+            let written = written.and_then(|()| log.sync());
             if let Err(error) = written {
                 let error = self.failed(error);
                 self.state().forget_unwritten();
@@ -319,9 +376,8 @@ impl Stream {
         }
         let mut state = self.state();
         state.accept(slots, marks, self.options.cache_bytes, in_memory);
-        if state.retain(&self.options.retention, now)
-            && let Some(log) = &mut *log
-        {
+        state.retain(&self.options.retention, now);
+        if let Some(log) = &mut *log {
             // A failure here takes nothing back: what was acknowledged is durable, and the log tells the next one who writes.
             let _ = state.reclaim(log, now, self.options.log.segment_bytes);
         }
@@ -382,7 +438,9 @@ impl Stream {
                 if let Some(found) = state.consumers.get_mut(&*consumer) {
                     found.unsaved = 0;
                     let saved = found.delivery.save();
+                    let before = batch.size();
                     batch.push_with(|out| record::consumer(out, &consumer, &saved));
+                    state.supersede((batch.size() - before) as u64);
                 }
                 Vec::new()
             }
@@ -415,8 +473,14 @@ impl Stream {
         drop(state);
         let mut batch = Batch::new();
         batch.push_with(|out| record::consumer(out, consumer, &saved));
+        let (now, bytes) = (self.now(), batch.size() as u64);
         // What is not noted is delivered again, which is what this delivery promises; the log tells whoever publishes.
-        let _ = log.append(self.now(), &mut batch);
+        if log.append(now, &mut batch).is_ok() {
+            let mut state = self.state();
+            state.supersede(bytes);
+            // Somebody may answer and answer while nobody publishes.
+            let _ = state.reclaim(log, now, self.options.log.segment_bytes);
+        }
     }
 
     /// A consumer of that name, which begins at `start` where it is new, and where it was where it is known. Several handles of one name share the
@@ -509,22 +573,23 @@ impl Stream {
 
     /// The topic, time and text of a message.
     pub fn message(&self, offset: u64) -> Result<(Arc<str>, Timestamp, Message), Error> {
-        let (seq, time) = {
+        let forgotten =
+            |state: &State| Error::Forgotten { name: self.name.to_string(), offset, first: state.first() };
+        {
             let state = self.state();
-            let slot = state.slots.get(&offset).ok_or_else(|| Error::Forgotten {
-                name: self.name.to_string(),
-                offset,
-                first: state.first(),
-            })?;
+            let slot = state.slots.get(&offset).ok_or_else(|| forgotten(&state))?;
             if let Some((topic, message)) = &slot.body {
                 return Ok((Arc::clone(topic), slot.time, message.clone()));
             }
+        }
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        // Where it is, is looked up with the log in hand: until then compaction may have moved it.
+        let (seq, time) = {
+            let state = self.state();
+            let slot = state.slots.get(&offset).ok_or_else(|| forgotten(&state))?;
             (slot.seq, slot.time)
         };
-        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        let forgotten =
-            || Error::Forgotten { name: self.name.to_string(), offset, first: self.state().first() };
-        let log = log.as_ref().ok_or_else(forgotten)?;
+        let log = log.as_ref().ok_or_else(|| forgotten(&self.state()))?;
         // Whoever reads one that is no longer in memory will want those behind it too.
         let mut found = Vec::new();
         let mut bytes = 0;
@@ -546,8 +611,7 @@ impl Stream {
             state.keep(number, topic, message);
         }
         state.trim_cache(self.options.cache_bytes);
-        drop(state);
-        wanted.ok_or_else(forgotten)
+        wanted.ok_or_else(|| forgotten(&state))
     }
 
     /// A record of the log, where it is a message.

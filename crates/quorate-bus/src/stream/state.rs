@@ -1,9 +1,10 @@
 //! What a stream has in memory: where each message is, what producers have sent, where consumers stand.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 
 use quorate_base::Timestamp;
+use quorate_wal::log::Enough;
 use quorate_wal::{Batch, Log};
 
 use super::delivery::{Delivery, Policy};
@@ -12,6 +13,9 @@ use super::{ConsumerInfo, Info, Retention, Start};
 use crate::codec::{self, Malformed};
 use crate::message::{Message, MessageId};
 use crate::wait::Bell;
+
+/// About so many bytes are written at once where a log is compacted.
+const PIECE_BYTES: usize = if cfg!(test) { 1 << 10 } else { 8 << 20 };
 
 /// One message: where it is in the log, and itself while it is recent.
 #[derive(Debug)]
@@ -240,10 +244,27 @@ impl State {
                 self.cached_bytes = self.cached_bytes.saturating_sub(slot.size);
             }
         }
+        // Those that retention took are still in the row.
+        if self.cached.len() > 2 * self.slots.len() + 64 {
+            self.cached.retain(|offset| self.slots.get(offset).is_some_and(|slot| slot.body.is_some()));
+        }
+    }
+
+    /// A record of so many bytes is of no use any more: a newer one says the same.
+    pub(super) const fn supersede(&mut self, bytes: u64) {
+        self.dead_bytes += bytes;
+    }
+
+    /// Whether it is worth looking what of the log can go.
+    pub(super) const fn wants_room(&self) -> bool {
+        self.dead_bytes >= self.reclaim_at
     }
 
     fn drop_slot(&mut self, offset: u64) {
         if let Some(slot) = self.slots.remove(&offset) {
+            if let Some(key) = slot.key.as_ref().filter(|key| self.keys.get(*key) == Some(&offset)) {
+                self.keys.remove(key);
+            }
             self.bytes -= slot.size;
             self.dead_bytes += slot.size;
             if slot.body.is_some() {
@@ -255,9 +276,8 @@ impl State {
         }
     }
 
-    /// Forgets what retention does not keep; whether there was anything.
-    pub(super) fn retain(&mut self, retention: &Retention, now: Timestamp) -> bool {
-        let before = self.slots.len();
+    /// Forgets what retention does not keep. Dead letters stay, and are no reason to keep or forget anything else.
+    pub(super) fn retain(&mut self, retention: &Retention, now: Timestamp) {
         if retention.latest_by_key {
             let newest: Vec<(u64, Arc<str>)> = self
                 .slots
@@ -266,24 +286,46 @@ impl State {
                 .collect();
             self.keyed = self.end;
             for (offset, key) in newest {
-                if let Some(older) = self.keys.insert(key, offset).filter(|older| *older != offset) {
+                let older = self.keys.insert(key, offset).filter(|older| *older != offset);
+                if let Some(older) = older.filter(|older| !self.is_buried(*older)) {
                     self.drop_slot(older);
                 }
             }
         }
-        let bury = |state: &Self, offset: u64| {
-            state.consumers.values().any(|consuming| consuming.delivery.dead().contains_key(&offset))
+        let goes = |slot: &Slot, messages: u64, bytes: u64| {
+            retention.age.is_some_and(|age| slot.time.0.saturating_add(age.0) < now.0)
+                || retention.messages.is_some_and(|most| messages > most)
+                || retention.bytes.is_some_and(|most| bytes > most)
         };
-        while let Some((&offset, slot)) = self.slots.first_key_value() {
-            let old = retention.age.is_some_and(|age| slot.time.0.saturating_add(age.0) < now.0);
-            let many = retention.messages.is_some_and(|most| self.slots.len() as u64 > most);
-            let large = retention.bytes.is_some_and(|most| self.bytes > most);
-            if !(old || many || large) || bury(self, offset) {
+        let (mut messages, mut bytes) = (self.slots.len() as u64, self.bytes);
+        if !self.slots.first_key_value().is_some_and(|(_, slot)| goes(slot, messages, bytes)) {
+            return;
+        }
+        let buried: BTreeSet<u64> =
+            self.consumers.values().flat_map(|consuming| consuming.delivery.buried()).collect();
+        for slot in buried.iter().filter_map(|offset| self.slots.get(offset)) {
+            messages -= 1;
+            bytes -= slot.size;
+        }
+        let mut gone = Vec::new();
+        for (offset, slot) in &self.slots {
+            if buried.contains(offset) {
+                continue;
+            }
+            if !goes(slot, messages, bytes) {
                 break;
             }
+            messages -= 1;
+            bytes -= slot.size;
+            gone.push(*offset);
+        }
+        for offset in gone {
             self.drop_slot(offset);
         }
-        self.slots.len() < before
+    }
+
+    fn is_buried(&self, offset: u64) -> bool {
+        self.consumers.values().any(|consuming| consuming.delivery.buried().any(|buried| buried == offset))
     }
 
     /// Gives disk back: segments that hold nothing any more. Where forgotten messages take more than those that are left, what is left in
@@ -294,7 +336,7 @@ impl State {
         now: Timestamp,
         segment_bytes: u64,
     ) -> Result<(), quorate_wal::Error> {
-        if self.dead_bytes < self.reclaim_at {
+        if !self.wants_room() {
             return Ok(());
         }
         self.reclaim_at = self.dead_bytes + segment_bytes / 2;
@@ -307,16 +349,20 @@ impl State {
         let mut moved = Vec::new();
         if lowest < second && self.dead_bytes > self.bytes {
             let full = self.slots.iter().filter(|(_, slot)| slot.seq < last);
-            for (offset, slot) in full {
-                let mut copied = false;
-                log.read(slot.seq, &mut |found| {
-                    batch.push(found.bytes);
-                    copied = true;
-                    quorate_wal::log::Enough::Yes
+            let mut full: Vec<(u64, u64)> = full.map(|(offset, slot)| (slot.seq, *offset)).collect();
+            full.sort_unstable();
+            // A piece at a time: all of it may be more than fits into one append, or into memory.
+            while let Some(&(from, _)) = full.get(moved.len()) {
+                let next = log.next();
+                log.read(from, &mut |found| {
+                    if full.get(moved.len()).is_some_and(|(seq, _)| *seq == found.seq) {
+                        moved.push((full[moved.len()].1, next + batch.len() as u64));
+                        batch.push(found.bytes);
+                    }
+                    let enough = moved.len() == full.len() || batch.size() >= PIECE_BYTES;
+                    if enough { Enough::Yes } else { Enough::No }
                 })?;
-                if copied {
-                    moved.push((*offset, moved.len() as u64));
-                }
+                log.append(now, &mut batch)?;
             }
             lowest = last;
         }
@@ -326,18 +372,25 @@ impl State {
         // What is known from the records about to go is written again: producers, consumers, what was done once.
         let producers = self.producers.iter().map(|(producer, last)| (*producer, last.seq, last.offset));
         let producers: Vec<_> = producers.collect();
+        let first = log.next();
         batch.push_with(|out| record::producers(out, self.end, producers.into_iter()));
         for (name, consuming) in &self.consumers {
             batch.push_with(|out| record::consumer(out, name, &consuming.delivery.save()));
+            if batch.size() >= PIECE_BYTES {
+                log.append(now, &mut batch)?;
+            }
         }
         for (key, offset) in &self.done {
             batch.push_with(|out| record::done(out, key, *offset));
+            if batch.size() >= PIECE_BYTES {
+                log.append(now, &mut batch)?;
+            }
         }
-        let first = log.append(now, &mut batch)?;
+        log.append(now, &mut batch)?;
         log.sync()?;
-        for (offset, index) in moved {
+        for (offset, seq) in moved {
             if let Some(slot) = self.slots.get_mut(&offset) {
-                slot.seq = first + index;
+                slot.seq = seq;
             }
         }
         let lowest = self.slots.values().map(|slot| slot.seq).min().unwrap_or(u64::MAX);
@@ -374,6 +427,12 @@ impl State {
         for bell in self.bells.iter().filter_map(Weak::upgrade) {
             bell.ring();
         }
+    }
+
+    /// Keys, and places in the row of what is in memory.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> (usize, usize) {
+        (self.keys.len(), self.cached.len())
     }
 
     pub(super) fn info(&self, name: &str, patterns: Vec<String>, durable: bool) -> Info {

@@ -518,3 +518,264 @@ fn a_real_folder_holds_a_stream_too() {
     drop(stream);
     assert_eq!(Stream::open(at(folder.path())).unwrap().info().messages, 200);
 }
+
+#[test]
+fn a_dead_letter_holds_back_neither_retention_nor_what_is_new() {
+    let disk = SimDisk::new(11);
+    let retention = Retention { messages: Some(3), ..Retention::default() };
+    let stream = Stream::open(Options { retention, ..options(&disk) }).unwrap();
+    let consumer = stream.consumer("c", policy(), Start::First).unwrap();
+    for number in 0..5 {
+        stream.publish("work.a", &message(number)).unwrap();
+        let received = next(&consumer).unwrap();
+        consumer.reject(&received).unwrap();
+    }
+    for number in 5..100 {
+        stream.publish("work.a", &message(number)).unwrap();
+    }
+    // Five that are dead, and the last three.
+    assert_eq!(stream.info().messages, 8);
+    for number in [0, 4, 97, 99] {
+        assert_eq!(stream.message(number).unwrap().2.payload(), message(number).payload());
+    }
+    assert!(stream.message(50).is_err());
+    let size: usize = disk.paths().iter().map(|path| disk.bytes(path).unwrap().len()).sum();
+    assert!(size < 20_000, "{size} bytes for eight messages");
+}
+
+#[test]
+fn of_more_dead_letters_than_the_bound_the_oldest_go() {
+    let mut delivery = Delivery::new(policy(), 0);
+    let end = super::delivery::DEAD_MAX as u64 + 3;
+    for offset in 0..end {
+        assert_eq!(poll(&mut delivery, 0, end), Next::Deliver { offset, attempt: 1 });
+        delivery.reject(Timestamp(0), offset, 1).unwrap();
+    }
+    assert_eq!(delivery.dead().len(), super::delivery::DEAD_MAX);
+    assert_eq!(delivery.dead().keys().next(), Some(&3));
+    assert!(delivery.save().done.is_empty());
+}
+
+#[test]
+fn what_was_tried_before_a_restart_is_saved_again_also_where_it_was_not_looked_at_since() {
+    let tried = vec![(3, 2, 1), (9, 4, 0)];
+    let saved = Saved { floor: 3, tried: tried.clone(), ..Saved::default() };
+    let mut delivery = Delivery::restore(policy(), saved);
+    assert_eq!(delivery.save().tried, tried);
+    assert_eq!(poll(&mut delivery, 0, 20), Next::Deliver { offset: 3, attempt: 3 });
+    assert_eq!(delivery.save().tried, [(3, 3, 1), (9, 4, 0)]);
+}
+
+#[test]
+fn what_is_known_of_forgotten_messages_does_not_grow() {
+    let disk = SimDisk::new(12);
+    let retention = Retention { messages: Some(5), latest_by_key: true, ..Retention::default() };
+    let stream = Stream::open(Options { retention, cache_bytes: 1 << 20, ..options(&disk) }).unwrap();
+    for number in 0..2000_u64 {
+        stream.publish("work.a", &message(number).with_key(&format!("key {number}"))).unwrap();
+    }
+    let (keys, cached) = stream.state().remembered();
+    assert!(keys <= 5 && cached <= 100, "{keys} keys and {cached} places of five messages");
+}
+
+#[test]
+fn answers_without_end_do_not_fill_the_disk() {
+    let disk = SimDisk::new(13);
+    let stream = open(&disk);
+    publish(&stream, 20);
+    let consumer = stream.consumer("c", Policy { attempts_max: u32::MAX, ..policy() }, Start::First).unwrap();
+    let mut most = 0;
+    for _ in 0..100_000 {
+        let received = next(&consumer).unwrap();
+        consumer.nack(&received, Some(Duration::ZERO)).unwrap();
+        most = most.max(disk.paths().len());
+    }
+    assert!(most < 12, "{most} segments for twenty messages");
+    for number in 0..20 {
+        assert_eq!(stream.message(number).unwrap().2.payload(), message(number).payload());
+    }
+    drop((consumer, stream));
+    let stream = open(&disk.after_kill());
+    assert_eq!((stream.info().messages, stream.info().first, stream.info().end), (20, 0, 20));
+}
+
+#[test]
+fn what_cannot_be_stored_is_refused_alone_and_what_is_stored_can_be_read() {
+    let disk = SimDisk::new(14);
+    let stream = open(&disk);
+    let long = "é".repeat(40_000);
+    for bad in [
+        stream.publish("work.a", &message(0).with_key(&long)),
+        stream.publish("work.a", &message(0).with_reply(&long)),
+        stream.publish("work.a", &message(0).with_header("h", &long)),
+        stream.publish(&long, &message(0)),
+    ] {
+        assert!(matches!(bad, Err(Error::Headers | Error::Pattern(_))), "{bad:?}");
+    }
+    assert!(matches!(stream.once(&long, 0, Vec::new()), Err(Error::Key(_))));
+    let large = Message::shared(vec![0; 1 << 20].into());
+    let too_much = (0..80).map(|_| (Arc::from("work.a"), large.clone())).collect();
+    assert!(matches!(stream.publish_all(too_much), Err(Error::TooLarge { .. })));
+    publish(&stream, 2);
+    drop(stream);
+    assert_eq!(open(&disk.after_kill()).info().messages, 2);
+}
+
+#[test]
+fn those_who_publish_at_once_more_than_one_append_holds_are_all_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = || Options::new("real", &["a"], Some(folder.path().join("real")));
+    let stream = Stream::open(at()).unwrap();
+    let offsets = std::thread::scope(|scope| {
+        let publisher = |thread: u64| {
+            let stream = &stream;
+            scope.spawn(move || {
+                let one = |seq| {
+                    let text = format!("{thread} {seq} {}", "x".repeat(1500));
+                    Message::new(text.as_bytes()).with_id(MessageId { producer: thread + 1, seq })
+                };
+                (1..=20).map(|seq| stream.publish("a", &one(seq)).unwrap().offset).collect::<Vec<_>>()
+            })
+        };
+        let threads: Vec<_> = (0..16).map(publisher).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<BTreeSet<_>>()
+    });
+    assert_eq!(offsets, (0..320).collect());
+    let texts = |stream: &Stream| {
+        let text = |offset| stream.message(offset).unwrap().2.payload()[..8].to_vec();
+        (0..320).map(text).collect::<Vec<_>>()
+    };
+    let before = texts(&stream);
+    drop(stream);
+    // What is read back, from the places it was written to.
+    let again = Stream::open(Options { cache_bytes: 0, ..at() }).unwrap();
+    assert_eq!(texts(&again), before);
+}
+
+#[test]
+fn a_folder_is_open_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = || Options::new("real", &["a"], Some(folder.path().join("real")));
+    let stream = Stream::open(at()).unwrap();
+    assert!(matches!(Stream::open(at()), Err(Error::Busy { .. })));
+    drop(stream);
+    assert!(Stream::open(at()).is_ok());
+}
+
+#[test]
+fn a_message_that_compaction_moves_while_it_is_read_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let stream = Stream::open(Options {
+        retention: Retention { latest_by_key: true, ..Retention::default() },
+        log: quorate_wal::Options { segment_bytes: 4096, ahead_bytes: 0, ..Default::default() },
+        cache_bytes: 0,
+        ..Options::new("real", &["a"], Some(folder.path().join("real")))
+    })
+    .unwrap();
+    for number in 0..20 {
+        stream.publish("a", &message(number).with_key(&format!("key {number}"))).unwrap();
+    }
+    let over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    for number in 0..20 {
+                        let found = stream.message(number).unwrap().2;
+                        assert_eq!(found.payload(), message(number).payload());
+                    }
+                }
+            });
+        }
+        for number in 20..400 {
+            stream.publish("a", &message(number).with_key("the same")).unwrap();
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn compaction_loses_and_repeats_nothing_wherever_the_machine_stops() {
+    const KEYS: u64 = 5;
+    const ALL: u64 = 400;
+    #[derive(Default)]
+    struct Seen {
+        stored: u64,
+        durably: BTreeSet<u64>,
+        dead: BTreeSet<u64>,
+        done: Option<u64>,
+    }
+    let retention = Retention { latest_by_key: true, ..Retention::default() };
+    let at = |disk: &SimDisk| Options {
+        retention,
+        log: quorate_wal::Options { segment_bytes: 1000, ahead_bytes: 200, ..Default::default() },
+        ..options(disk)
+    };
+    let run = |disk: &SimDisk| {
+        let mut seen = Seen::default();
+        let mut go = || -> Result<(), Box<dyn std::error::Error>> {
+            let stream = Stream::open(at(disk))?;
+            let consumer = stream.consumer("c", policy(), Start::First)?;
+            for number in 0..ALL {
+                let keyed = message(number).with_key(&format!("key {}", number % KEYS));
+                stream.publish("work.a", &keyed)?;
+                seen.stored = number + 1;
+                if number % 20 == 7 {
+                    stream.once("elsewhere", number, Vec::new())?;
+                    seen.done = Some(number);
+                }
+                if number % 3 == 0
+                    && let Some(received) = consumer.try_next()?
+                {
+                    if received.offset % 30 == 0 {
+                        consumer.reject(&received)?;
+                        seen.dead.insert(received.offset);
+                    } else {
+                        consumer.ack_durably(&received)?;
+                        seen.durably.insert(received.offset);
+                    }
+                }
+            }
+            Ok(())
+        };
+        let _ = go();
+        seen
+    };
+    let whole = SimDisk::new(78);
+    let seen = run(&whole);
+    assert!(seen.stored == ALL && !seen.dead.is_empty() && seen.durably.len() > 50);
+    let size: usize = whole.paths().iter().map(|path| whole.bytes(path).unwrap().len()).sum();
+    assert!(size < 12_000, "{size} bytes");
+    for crash in (0..whole.operations()).step_by(3) {
+        let disk = SimDisk::new(crash);
+        disk.fault(crash, Fault::Crash);
+        let seen = run(&disk);
+        for after in [disk.after_crash(crash), disk.after_kill()] {
+            let stream = Stream::open(at(&after)).unwrap();
+            assert!(stream.info().end >= seen.stored, "crash at {crash}");
+            assert!(stream.done("elsewhere") >= seen.done, "crash at {crash}");
+            for number in seen.stored.saturating_sub(KEYS)..seen.stored {
+                let newer = (number + KEYS..stream.info().end).any(|other| other % KEYS == number % KEYS);
+                match stream.message(number) {
+                    Ok((_, _, found)) => assert_eq!(found.payload(), message(number).payload()),
+                    Err(error) => assert!(newer, "crash at {crash}: message {number}: {error}"),
+                }
+            }
+            for number in 0..seen.stored {
+                assert!(stream.publish("work.a", &message(number)).unwrap().duplicate, "crash at {crash}");
+            }
+            let consumer = stream.consumer("c", policy(), Start::First).unwrap();
+            let mut last = None;
+            while let Some(received) = next(&consumer) {
+                assert!(last < Some(received.offset), "crash at {crash}: in order");
+                assert!(!seen.durably.contains(&received.offset), "crash at {crash}: {}", received.offset);
+                assert_eq!(received.message.payload(), message(received.offset).payload());
+                last = Some(received.offset);
+                consumer.ack(&received).unwrap();
+            }
+            for (offset, _) in stream.dead_letters("c").unwrap() {
+                assert!(stream.message(offset).is_ok(), "crash at {crash}: dead letters stay");
+            }
+        }
+    }
+}
