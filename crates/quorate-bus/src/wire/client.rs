@@ -17,6 +17,9 @@ use crate::message::Message;
 /// Bytes of a frame that a client takes.
 const FRAME_MAX: usize = (64 << 20) + OVERHEAD_MAX;
 
+/// Messages published before their answers are read.
+const TOGETHER_MAX: usize = 4096;
+
 /// The bus did not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -137,14 +140,21 @@ impl Client {
 
     /// Publishes messages together and waits until all are answered.
     pub fn publish_all(&mut self, topic: &str, messages: &[Message]) -> Result<Vec<Sent>, Error> {
-        let mut numbers = Vec::with_capacity(messages.len());
-        for message in messages {
-            let number = self.number();
-            frame::put_publish(&mut self.out, number, topic, message);
-            numbers.push(number);
+        let mut sent = Vec::with_capacity(messages.len());
+        // A server that cannot get rid of its answers stops reading: not all are sent before the first is taken.
+        for messages in messages.chunks(TOGETHER_MAX) {
+            let mut numbers = Vec::with_capacity(messages.len());
+            for message in messages {
+                let number = self.number();
+                frame::put_publish(&mut self.out, number, topic, message);
+                numbers.push(number);
+            }
+            self.flush()?;
+            for number in numbers {
+                sent.push(self.done(number)?);
+            }
         }
-        self.flush()?;
-        numbers.into_iter().map(|number| self.done(number)).collect()
+        Ok(sent)
     }
 
     /// Sends what is in the buffer.
@@ -184,7 +194,7 @@ impl Client {
         let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
         ToServer::Request { number, timeout_ms, topic, message: message.clone() }.encode(&mut self.out);
         self.flush()?;
-        match self.answer_to(number, Some(timeout + Duration::from_secs(5)))? {
+        match self.answer_to(number, Some(timeout.saturating_add(Duration::from_secs(5))))? {
             Answer::Reply(message) => Ok(message),
             Answer::Failed { code, text } => Err(Error::Refused { code, text }),
             Answer::Done(_) | Answer::Result(_) => Err(Malformed("an answer of another kind").into()),

@@ -1,10 +1,10 @@
 //! One connection: a thread that reads what the client wants, and one that writes what is for it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use quorate_base::{Millis, Timestamp};
@@ -14,11 +14,11 @@ use super::lines;
 use super::server::{self, Shared};
 use crate::bus::{Error, RequestError, Sender, Sent, Subscribe};
 use crate::filter::Filter;
-use crate::inbox::{Full, Limits};
+use crate::inbox::{Closed, Full, Inbox, Limits};
 use crate::message::Message;
 use crate::router::Balance;
 use crate::stream::delivery::Policy;
-use crate::stream::{Consumer, Received, Start};
+use crate::stream::{Consumer, Start};
 use crate::subscription::Subscription;
 use crate::wait::{self, Bell, Wait};
 
@@ -28,21 +28,40 @@ const SENDERS_MAX: usize = 4096;
 const SUBSCRIPTIONS_MAX: usize = 10_000;
 /// Bytes written at once.
 const WRITE_STEP: usize = 64 << 10;
+/// Bytes of answers that wait until the client takes them. Past that it is not listened to.
+const READY_MAX: usize = 4 << 20;
+/// Messages of one subscription before the next has its turn.
+const TURN_MAX: usize = 256;
+/// Bytes of a subscription's or a group's name.
+const NAME_MAX: usize = 200;
 /// Requests of a connection that wait for an answer at once.
 const REQUESTS_MAX: usize = 64;
+/// How long the end of a connection waits for its requests, which are told.
+const REQUESTS_END: Duration = Duration::from_secs(1);
 
 /// What the two threads share.
 pub(super) struct Outgoing {
     bell: Arc<Bell>,
     ready: Mutex<Vec<u8>>,
-    sources: Mutex<HashMap<u32, Source>>,
+    /// Told when `ready` has been taken, and at the end.
+    taken: Condvar,
+    sources: Mutex<Sources>,
     over: AtomicBool,
-    requests: std::sync::atomic::AtomicUsize,
+    /// Where requests wait for their answers.
+    requests: Mutex<HashMap<u64, Option<Arc<Inbox>>>>,
+    next_request: AtomicU64,
+}
+
+#[derive(Default)]
+struct Sources {
+    all: BTreeMap<u32, Source>,
+    /// Whose turn it is.
+    turn: u32,
 }
 
 enum Source {
     Live(Subscription),
-    Durable { consumer: Consumer, out: HashMap<(u64, u32), Received> },
+    Durable(Consumer),
 }
 
 impl Outgoing {
@@ -50,19 +69,48 @@ impl Outgoing {
         Self {
             bell: Arc::new(Bell::new()),
             ready: Mutex::default(),
+            taken: Condvar::new(),
             sources: Mutex::default(),
             over: AtomicBool::new(false),
-            requests: std::sync::atomic::AtomicUsize::new(0),
+            requests: Mutex::default(),
+            next_request: AtomicU64::new(0),
         }
+    }
+
+    fn sources(&self) -> MutexGuard<'_, Sources> {
+        self.sources.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn requests(&self) -> MutexGuard<'_, HashMap<u64, Option<Arc<Inbox>>>> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn say(&self, frame: &ToClient<'_>) {
         self.put(|out| frame.encode(out));
     }
 
+    /// Waits while the client has too much to take: who asks and does not read is not heard.
     pub(super) fn put(&self, write: impl FnOnce(&mut Vec<u8>)) {
-        write(&mut self.ready.lock().unwrap_or_else(PoisonError::into_inner));
+        {
+            let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+            while ready.len() >= READY_MAX && !self.is_over() {
+                ready = self.taken.wait(ready).unwrap_or_else(PoisonError::into_inner);
+            }
+            if self.is_over() {
+                return;
+            }
+            write(&mut ready);
+        }
         self.bell.ring();
+    }
+
+    fn take(&self, bytes: &mut Vec<u8>) {
+        bytes.append(&mut self.ready.lock().unwrap_or_else(PoisonError::into_inner));
+        self.taken.notify_all();
+    }
+
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
     }
 
     fn failed(&self, number: u32, code: &str, text: &str) {
@@ -70,8 +118,16 @@ impl Outgoing {
     }
 
     fn end(&self) {
-        self.over.store(true, Ordering::Release);
+        {
+            // Under the lock, so that nobody looks before it and waits after it.
+            let _ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+            self.over.store(true, Ordering::Release);
+        }
+        self.taken.notify_all();
         self.bell.ring();
+        for waiting in self.requests().values().flatten() {
+            waiting.close(Closed::Dropped);
+        }
     }
 }
 
@@ -116,16 +172,16 @@ fn speak_frames(shared: &Arc<Shared>, stream: UnixStream) {
         return;
     }
     // It went without a word, or with one: what it had and did not answer counts as a death, so that a message that kills its holders is found out.
-    let sources = std::mem::take(&mut *outgoing.sources.lock().unwrap_or_else(PoisonError::into_inner));
-    for source in sources.into_values() {
-        if let Source::Durable { consumer, out } = source
-            && !out.is_empty()
-        {
+    let sources = std::mem::take(&mut *outgoing.sources());
+    for source in sources.all.into_values() {
+        if let Source::Durable(consumer) = source {
             consumer.died();
         }
     }
     outgoing.end();
     let _ = writer.join();
+    let end = Instant::now() + REQUESTS_END;
+    wait::until(Wait::Park, &outgoing.bell, Some(end), || outgoing.requests().is_empty().then_some(()));
 }
 
 fn start_writer(
@@ -133,7 +189,10 @@ fn start_writer(
     stream: &UnixStream,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     let (outgoing, stream) = (Arc::clone(outgoing), stream.try_clone()?);
-    std::thread::Builder::new().name("bus-write".into()).spawn(move || write(&outgoing, stream))
+    std::thread::Builder::new().name("bus-write".into()).spawn(move || {
+        write(&outgoing, stream);
+        outgoing.end();
+    })
 }
 
 /// Writes what is for the client, as much at a time as there is.
@@ -143,9 +202,9 @@ fn write(outgoing: &Outgoing, mut stream: UnixStream) {
     loop {
         let mut due = None;
         let mut gather = |bytes: &mut Vec<u8>| {
-            bytes.append(&mut outgoing.ready.lock().unwrap_or_else(PoisonError::into_inner));
+            outgoing.take(bytes);
             due = collect(outgoing, bytes, &mut names);
-            (!bytes.is_empty() || outgoing.over.load(Ordering::Acquire)).then_some(())
+            (!bytes.is_empty() || outgoing.is_over()).then_some(())
         };
         if gather(&mut bytes).is_none() {
             let end = due.map(|due: Timestamp| {
@@ -155,13 +214,13 @@ fn write(outgoing: &Outgoing, mut stream: UnixStream) {
                     + Duration::from_millis(due.0).saturating_sub(now).max(Duration::from_millis(1))
             });
             wait::until(Wait::Park, &outgoing.bell, end, || {
-                bytes.append(&mut outgoing.ready.lock().unwrap_or_else(PoisonError::into_inner));
+                outgoing.take(&mut bytes);
                 collect(outgoing, &mut bytes, &mut names);
-                (!bytes.is_empty() || outgoing.over.load(Ordering::Acquire)).then_some(())
+                (!bytes.is_empty() || outgoing.is_over()).then_some(())
             });
         }
         if bytes.is_empty() {
-            if outgoing.over.load(Ordering::Acquire) {
+            if outgoing.is_over() {
                 return;
             }
             continue;
@@ -179,28 +238,39 @@ fn write(outgoing: &Outgoing, mut stream: UnixStream) {
 /// Takes what waits for the client; answers when to look again though nobody rings.
 fn collect(outgoing: &Outgoing, bytes: &mut Vec<u8>, names: &mut HashMap<u32, String>) -> Option<Timestamp> {
     let mut due: Option<Timestamp> = None;
-    let mut sources = outgoing.sources.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut sources = outgoing.sources();
     let mut ended = Vec::new();
-    for (&subscription, source) in &mut *sources {
+    let Sources { all, turn } = &mut *sources;
+    // In turn, beginning where the last time ended: one that always has something must not keep the others from theirs.
+    let order: Vec<u32> = all.range(*turn..).chain(all.range(..*turn)).map(|(number, _)| *number).collect();
+    for subscription in order {
         if bytes.len() >= WRITE_STEP {
+            *turn = subscription;
             break;
         }
-        match source {
-            Source::Live(live) => {
-                let mut taken = Vec::new();
-                match live.try_drain(256, |message| taken.push(message)) {
-                    Ok(_) => {}
-                    Err(reason) => ended.push((subscription, reason.to_string())),
-                }
-                for message in taken {
+        match all.get_mut(&subscription) {
+            None => {}
+            Some(Source::Live(live)) => {
+                for _ in 0..TURN_MAX {
+                    let message = match live.try_receive() {
+                        Ok(Some(message)) => message,
+                        Ok(None) => break,
+                        Err(reason) => {
+                            ended.push((subscription, reason.to_string()));
+                            break;
+                        }
+                    };
                     if names.len() > SENDERS_MAX {
                         names.clear();
                     }
                     let topic = names.entry(message.topic()).or_insert_with(|| live.topic_name(&message));
                     frame::put_message(bytes, subscription, topic, &message);
+                    if bytes.len() >= WRITE_STEP {
+                        break;
+                    }
                 }
             }
-            Source::Durable { consumer, out } => loop {
+            Some(Source::Durable(consumer)) => loop {
                 match consumer.look() {
                     Ok(Ok(received)) => {
                         ToClient::Delivery {
@@ -209,10 +279,9 @@ fn collect(outgoing: &Outgoing, bytes: &mut Vec<u8>, names: &mut HashMap<u32, St
                             attempt: received.attempt,
                             time_ms: received.time.0,
                             topic: &received.topic,
-                            message: received.message.clone(),
+                            message: received.message,
                         }
                         .encode(bytes);
-                        out.insert((received.offset, received.attempt), received);
                         if bytes.len() >= WRITE_STEP {
                             break;
                         }
@@ -233,7 +302,7 @@ fn collect(outgoing: &Outgoing, bytes: &mut Vec<u8>, names: &mut HashMap<u32, St
         }
     }
     for (subscription, reason) in ended {
-        sources.remove(&subscription);
+        all.remove(&subscription);
         ToClient::Ended { subscription, reason: &reason }.encode(bytes);
     }
     due
@@ -369,12 +438,7 @@ impl Incoming<'_> {
                 }
             }
             ToServer::Unsubscribe { number, subscription } => {
-                let gone = self
-                    .outgoing
-                    .sources
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .remove(&subscription);
+                let gone = self.outgoing.sources().all.remove(&subscription);
                 match gone {
                     Some(_) => self.outgoing.say(&ToClient::Done { number, sent: Sent::default() }),
                     None => self.outgoing.failed(number, "unknown", "there is no such subscription"),
@@ -399,17 +463,26 @@ impl Incoming<'_> {
     /// Waits for an answer on a thread of its own, so that the connection goes on.
     fn request(&self, number: u32, timeout_ms: u32, topic: String, message: Message) {
         let (bus, outgoing) = (self.shared.bus.clone(), Arc::clone(self.outgoing));
-        if outgoing.requests.fetch_add(1, Ordering::Relaxed) >= REQUESTS_MAX {
-            outgoing.requests.fetch_sub(1, Ordering::Relaxed);
+        let full = outgoing.requests().len() >= REQUESTS_MAX;
+        if full {
             return outgoing.failed(
                 number,
                 "busy",
                 "too many requests of this connection wait for an answer",
             );
         }
+        let id = outgoing.next_request.fetch_add(1, Ordering::Relaxed);
+        outgoing.requests().insert(id, None);
         let spawned = std::thread::Builder::new().name("bus-request".into()).spawn(move || {
             let timeout = Duration::from_millis(u64::from(timeout_ms));
-            match bus.request(&topic, message, timeout) {
+            let begun = |inbox: &Arc<Inbox>| {
+                outgoing.requests().insert(id, Some(Arc::clone(inbox)));
+                // The connection may have ended before its end knew of this.
+                if outgoing.is_over() {
+                    inbox.close(Closed::Dropped);
+                }
+            };
+            match bus.request_with(&topic, message, timeout, begun) {
                 Ok(answer) => outgoing.say(&ToClient::Reply { number, topic: &topic, message: answer }),
                 Err(error) => {
                     let code = match &error {
@@ -420,10 +493,12 @@ impl Incoming<'_> {
                     outgoing.failed(number, code, &error.to_string());
                 }
             }
-            outgoing.requests.fetch_sub(1, Ordering::Relaxed);
+            drop(bus);
+            outgoing.requests().remove(&id);
+            outgoing.bell.ring();
         });
         if spawned.is_err() {
-            self.outgoing.requests.fetch_sub(1, Ordering::Relaxed);
+            self.outgoing.requests().remove(&id);
             self.outgoing.failed(number, "busy", "there is no thread to wait with");
         }
     }
@@ -436,25 +511,18 @@ impl Incoming<'_> {
         verdict: Verdict,
         pause_ms: Option<u32>,
     ) {
-        let mut sources = self.outgoing.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Source::Durable { consumer, out }) = sources.get_mut(&subscription) else {
+        let sources = self.outgoing.sources();
+        let Some(Source::Durable(consumer)) = sources.all.get(&subscription) else {
             return;
         };
-        let received = match verdict {
-            Verdict::Extend => out.get(&(offset, attempt)).cloned(),
-            _ => out.remove(&(offset, attempt)),
-        };
-        let Some(received) = received else {
-            return;
-        };
-        let pause = pause_ms.map(|pause| Duration::from_millis(u64::from(pause)));
+        let pause = pause_ms.map(|pause| Millis(u64::from(pause)));
         // One that comes too late is delivered again, which is what the client is told by that.
-        let _ = match verdict {
-            Verdict::Ack => consumer.ack(&received),
-            Verdict::Nack => consumer.nack(&received, pause),
-            Verdict::Reject => consumer.reject(&received),
-            Verdict::Extend => consumer.extend(&received),
-        };
+        let _ = consumer.answer_held(offset, attempt, |delivery, now| match verdict {
+            Verdict::Ack => delivery.ack(offset, attempt),
+            Verdict::Nack => delivery.nack(now, offset, attempt, pause),
+            Verdict::Reject => delivery.reject(now, offset, attempt),
+            Verdict::Extend => delivery.extend(now, offset, attempt),
+        });
     }
 }
 
@@ -479,6 +547,10 @@ fn bad(text: impl Into<String>) -> Refused {
 }
 
 pub(super) fn subscribe_options(body: &SubscribeBody) -> Result<Subscribe, Refused> {
+    let long = |name: &str| name.len() > NAME_MAX;
+    if long(&body.name) || body.group.as_deref().is_some_and(long) {
+        return Err(bad(format!("the name of a subscription or a group has at most {NAME_MAX} bytes")));
+    }
     let full = match body.full.as_deref() {
         None | Some("shed-oldest") => Full::ShedOldest,
         Some("shed-lowest") => Full::ShedLowest,
@@ -517,11 +589,11 @@ fn subscribe(
     body: &SubscribeBody,
 ) -> Result<(), Refused> {
     {
-        let sources = outgoing.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        if sources.len() >= SUBSCRIPTIONS_MAX {
+        let sources = outgoing.sources();
+        if sources.all.len() >= SUBSCRIPTIONS_MAX {
             return Err(("full", format!("a connection has at most {SUBSCRIPTIONS_MAX} subscriptions")));
         }
-        if sources.contains_key(&subscription) {
+        if sources.all.contains_key(&subscription) {
             return Err(bad("this connection has a subscription of that number"));
         }
     }
@@ -553,10 +625,10 @@ fn subscribe(
                 .filtered_consumer(consumer, policy, start, filter)
                 .map_err(|error| ("stream", error.to_string()))?;
             consumer.also_ring(&outgoing.bell);
-            Source::Durable { consumer, out: HashMap::new() }
+            Source::Durable(consumer)
         }
     };
-    outgoing.sources.lock().unwrap_or_else(PoisonError::into_inner).insert(subscription, source);
+    outgoing.sources().all.insert(subscription, source);
     outgoing.bell.ring();
     Ok(())
 }

@@ -36,7 +36,9 @@ struct Out {
 
 impl Out {
     fn say(&self, bytes: &[u8]) -> std::io::Result<()> {
-        self.stream.lock().unwrap_or_else(PoisonError::into_inner).write_all(bytes)
+        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        // A part of it may have been written: nothing that follows could be understood.
+        stream.write_all(bytes).inspect_err(|_| drop(stream.shutdown(std::net::Shutdown::Both)))
     }
 
     fn message(&self, topic: &str, payload: &[u8]) -> std::io::Result<()> {

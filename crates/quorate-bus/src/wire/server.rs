@@ -2,11 +2,12 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::net::Shutdown;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,11 @@ use rustix::fs::{FlockOperation, flock};
 use super::connection;
 use crate::bus::Bus;
 use crate::stream::{self, Stream};
+
+/// Streams that can be made from outside.
+const STREAMS_MAX: usize = 1000;
+/// Patterns of a stream that is made from outside.
+const PATTERNS_MAX: usize = 100;
 
 /// How the bus is served.
 #[derive(Debug, Clone)]
@@ -61,9 +67,22 @@ pub(super) struct Shared {
     pub(super) bus: Bus,
     pub(super) options: Options,
     pub(super) stopping: AtomicBool,
-    open: AtomicUsize,
+    open: Arc<Open>,
+    /// Held while a stream is made: of two who make the same one, the second finds it.
+    making: Mutex<()>,
+}
+
+/// Connections that are open.
+#[derive(Debug, Default)]
+struct Open {
     streams: Mutex<Vec<UnixStream>>,
     left: Condvar,
+}
+
+impl Open {
+    fn streams(&self) -> MutexGuard<'_, Vec<UnixStream>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// How long a server that ends waits for its clients to take what is there for them.
@@ -117,9 +136,8 @@ impl Server {
             bus,
             options,
             stopping: AtomicBool::new(false),
-            open: AtomicUsize::new(0),
-            streams: Mutex::default(),
-            left: Condvar::new(),
+            open: Arc::default(),
+            making: Mutex::default(),
         });
         let for_thread = Arc::clone(&shared);
         let acceptor = std::thread::Builder::new()
@@ -139,7 +157,7 @@ impl Server {
 
     /// Connections that are open.
     pub fn connections(&self) -> usize {
-        self.shared.open.load(Ordering::Relaxed)
+        self.shared.open.streams().len()
     }
 }
 
@@ -151,23 +169,22 @@ impl Drop for Server {
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();
         }
-        let mut streams = self.shared.streams.lock().unwrap_or_else(PoisonError::into_inner);
-        for stream in &*streams {
-            let _ = stream.shutdown(std::net::Shutdown::Read);
-        }
-        let end = Instant::now() + FAREWELL;
-        while !streams.is_empty() {
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
+        // The second time nothing is sent any more; whoever serves the streams next must not find them open.
+        for how in [Shutdown::Read, Shutdown::Both] {
+            let mut streams = self.shared.open.streams();
+            for stream in &*streams {
+                let _ = stream.shutdown(how);
             }
-            let waited = self.shared.left.wait_timeout(streams, left);
-            streams = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let end = Instant::now() + FAREWELL;
+            while !streams.is_empty() {
+                let left = end.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    break;
+                }
+                let waited = self.shared.open.left.wait_timeout(streams, left);
+                streams = waited.unwrap_or_else(PoisonError::into_inner).0;
+            }
         }
-        for stream in &*streams {
-            let _ = stream.shutdown(std::net::Shutdown::Both);
-        }
-        drop(streams);
         let _ = std::fs::remove_file(&self.shared.options.socket);
     }
 }
@@ -207,35 +224,30 @@ fn accept(shared: &Arc<Shared>, listener: &UnixListener) {
             continue;
         };
         let number = copy.as_raw_fd();
-        shared.streams.lock().unwrap_or_else(PoisonError::into_inner).push(copy);
-        shared.open.fetch_add(1, Ordering::Relaxed);
-        let for_thread = Arc::clone(shared);
-        let spawned = std::thread::Builder::new().name("bus-read".into()).spawn(move || {
-            let _leave = Leave { shared: &for_thread, number };
-            connection::serve(&for_thread, stream);
-        });
-        if spawned.is_err() {
-            leave(shared, number);
-        }
+        shared.open.streams().push(copy);
+        let leave = Leave { open: Arc::clone(&shared.open), number };
+        let shared = Arc::clone(shared);
+        let serve = move || {
+            // Dropped last: who has left holds nothing of the bus any more.
+            let _leave = leave;
+            let shared = shared;
+            connection::serve(&shared, stream);
+        };
+        // Where there is no thread, the connection is closed.
+        let _ = std::thread::Builder::new().name("bus-read".into()).spawn(serve);
     }
 }
 
-struct Leave<'a> {
-    shared: &'a Shared,
+struct Leave {
+    open: Arc<Open>,
     number: i32,
 }
 
-impl Drop for Leave<'_> {
+impl Drop for Leave {
     fn drop(&mut self) {
-        leave(self.shared, self.number);
+        self.open.streams().retain(|stream| stream.as_raw_fd() != self.number);
+        self.open.left.notify_all();
     }
-}
-
-fn leave(shared: &Shared, number: i32) {
-    shared.open.fetch_sub(1, Ordering::Relaxed);
-    let mut streams = shared.streams.lock().unwrap_or_else(PoisonError::into_inner);
-    streams.retain(|stream| stream.as_raw_fd() != number);
-    shared.left.notify_all();
 }
 
 fn admit(shared: &Shared, stream: &UnixStream) -> Result<(), &'static str> {
@@ -244,7 +256,7 @@ fn admit(shared: &Shared, stream: &UnixStream) -> Result<(), &'static str> {
     if !same {
         return Err("only the user the bus runs as may use it");
     }
-    if shared.open.load(Ordering::Relaxed) >= shared.options.connections_max {
+    if shared.open.streams().len() >= shared.options.connections_max {
         return Err("the bus has as many connections as it may have");
     }
     Ok(())
@@ -305,6 +317,13 @@ pub(super) fn create_stream(shared: &Shared, name: &str, definition: Definition)
     }
     if definition.patterns.is_empty() {
         return Err(bad("it has no topics: name at least one pattern"));
+    }
+    if definition.patterns.len() > PATTERNS_MAX {
+        return Err(bad(&format!("it has more than {PATTERNS_MAX} patterns")));
+    }
+    let _making = shared.making.lock().unwrap_or_else(PoisonError::into_inner);
+    if shared.bus.streams() >= STREAMS_MAX {
+        return Err(bad(&format!("this bus has {STREAMS_MAX} streams, its bound")));
     }
     if shared.bus.stream(name).is_some() {
         return Err(Error::Bus(crate::bus::Error::StreamExists(name.to_owned())));

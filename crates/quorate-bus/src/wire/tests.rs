@@ -367,6 +367,148 @@ fn too_many_connections_are_refused_with_the_reason() {
     assert!(error.contains("as many connections as it may have"), "{error}");
 }
 
+#[test]
+fn a_client_that_asks_and_does_not_read_is_not_heard_any_more() {
+    let (_folder, server) = bus();
+    let mut deaf = server::connect(server.socket()).unwrap();
+    deaf.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+    deaf.write_all(&PREFACE).unwrap();
+    let mut report = Vec::new();
+    ToServer::Command { number: 1, json: br#"{"op":"report"}"# }.encode(&mut report);
+    let many = report.repeat(1000);
+    let mut heard = 0;
+    while deaf.write_all(&many).is_ok() {
+        heard += 1000;
+        assert!(heard < 300_000, "{heard} questions, and no answer taken");
+    }
+    assert_eq!(client(&server).publish("a", &Message::new(b"others are heard")).unwrap().delivered, 0);
+}
+
+#[test]
+fn requests_end_with_the_connection_that_asked() {
+    let (_folder, server) = bus();
+    let _silent = server.bus().subscribe("ask", crate::Subscribe::new()).unwrap();
+    let mut asking = server::connect(server.socket()).unwrap();
+    let mut bytes = PREFACE.to_vec();
+    for number in 1..=20 {
+        let message = Message::new(b"?");
+        ToServer::Request { number, timeout_ms: u32::MAX - 1, topic: "ask", message }.encode(&mut bytes);
+    }
+    asking.write_all(&bytes).unwrap();
+    let waiting = || {
+        let report = server.bus().report();
+        report.subscriptions.iter().filter(|found| found.name == "request").count()
+    };
+    let until = |count: usize| {
+        let end = std::time::Instant::now() + LONG;
+        while waiting() != count {
+            assert!(std::time::Instant::now() < end, "{} requests wait, not {count}", waiting());
+            std::thread::yield_now();
+        }
+    };
+    until(20);
+    drop(asking);
+    until(0);
+}
+
+#[test]
+fn a_subscription_that_always_has_something_leaves_the_others_their_turn() {
+    let (_folder, server) = bus();
+    let mut slow = client(&server);
+    let busy = slow.subscribe(SubscribeBody { messages: Some(1 << 14), ..body("busy") }).unwrap();
+    let others: Vec<u32> =
+        (0..8).map(|number| slow.subscribe(body(&format!("other.{number}"))).unwrap()).collect();
+    let mut sender = server.bus().sender("busy").unwrap();
+    // Far more than the socket holds.
+    for _ in 0..1 << 14 {
+        assert_eq!(sender.send(Message::new(&[b'x'; 1024])).unwrap().delivered, 1);
+    }
+    for number in 0..8 {
+        let sent = server.bus().publish(&format!("other.{number}"), Message::new(b"mine")).unwrap();
+        assert_eq!(sent.delivered, 1);
+    }
+    let (mut before, mut missing) = (0, others);
+    while !missing.is_empty() {
+        match slow.next(Some(LONG)).unwrap().unwrap() {
+            Event::Message { subscription, .. } if subscription == busy => before += 1,
+            Event::Message { subscription, .. } => missing.retain(|other| *other != subscription),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(before < 1 << 13, "{before} of the busy one came before the last of the others");
+}
+
+#[test]
+fn of_those_who_make_one_stream_at_once_one_does_and_nothing_of_it_is_lost() {
+    let (folder, server) = bus();
+    for round in 0..10 {
+        let create = serde_json::json!({
+            "op": "create-stream", "name": format!("s{round}"), "patterns": [format!("s{round}")],
+        });
+        let gate = std::sync::Barrier::new(4);
+        let made: usize = std::thread::scope(|scope| {
+            let maker = |number: u64| {
+                let (server, create, gate) = (&server, &create, &gate);
+                scope.spawn(move || {
+                    let mut client = client(server);
+                    gate.wait();
+                    let made = client.command(create).is_ok();
+                    let id = MessageId { producer: number + 1, seq: 1 };
+                    let message = Message::new(b"x").with_id(id);
+                    assert_eq!(client.publish(&format!("s{round}"), &message).unwrap().stored, 1);
+                    usize::from(made)
+                })
+            };
+            let makers: Vec<_> = (0..4).map(maker).collect();
+            makers.into_iter().map(|maker| maker.join().unwrap()).sum()
+        });
+        assert_eq!(made, 1);
+    }
+    drop(server);
+    let server = serve(folder.path());
+    let report = client(&server).report().unwrap();
+    assert!(report.streams.len() == 10 && report.streams.iter().all(|stream| stream.messages == 4));
+}
+
+#[test]
+fn names_that_are_too_long_are_refused() {
+    let (_folder, server) = bus();
+    let mut hostile = client(&server);
+    let long = "n".repeat(100_000);
+    for bad in [
+        SubscribeBody { name: long.clone(), ..body("a") },
+        SubscribeBody { group: Some(long.clone()), ..body("a") },
+    ] {
+        let error = hostile.subscribe(bad).unwrap_err().to_string();
+        assert!(error.contains("200 bytes"), "{error}");
+    }
+    let create = serde_json::json!({ "op": "create-stream", "name": "work", "patterns": ["work"] });
+    hostile.command(&create).unwrap();
+    let error = hostile.subscribe(from_stream(&long)).unwrap_err().to_string();
+    assert!(error.contains("200 bytes"), "{error}");
+    let many: Vec<_> = (0..1000).map(|number| format!("a.{number}")).collect();
+    let create = serde_json::json!({ "op": "create-stream", "name": "many", "patterns": many });
+    assert!(hostile.command(&create).is_err());
+}
+
+#[test]
+fn a_delivery_is_answered_by_the_connection_that_has_it() {
+    let (_folder, server) = bus();
+    let (mut one, mut other) = (client(&server), client(&server));
+    let create = serde_json::json!({ "op": "create-stream", "name": "work", "patterns": ["work"] });
+    one.command(&create).unwrap();
+    let holds = one.subscribe(from_stream("c")).unwrap();
+    let _ = one.publish("work", &Message::new(b"x")).unwrap();
+    let Some(Event::Delivery { offset, attempt, .. }) = one.next(Some(LONG)).unwrap() else {
+        panic!("a delivery");
+    };
+    let stranger = other.subscribe(from_stream("c")).unwrap();
+    other.answer(stranger, offset, attempt, Verdict::Ack);
+    assert_eq!(other.report().unwrap().streams[0].consumers[0].out, 1);
+    one.answer(holds, offset, attempt, Verdict::Ack);
+    assert_eq!(one.report().unwrap().streams[0].consumers[0].lag, 0);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
