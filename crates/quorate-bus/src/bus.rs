@@ -9,6 +9,7 @@ use quorate_base::Timestamp;
 use crate::filter::{Filter, View};
 use crate::inbox::{Budget, Closed, Inbox, Limits, Rejected};
 use crate::message::{HEADER_LENGTH_MAX, HEADERS_MAX, INLINE_MAX, Message, MessageId, Priority, Stamp};
+use crate::ring::Who;
 use crate::router::{
     Balance, Binding, Entry, GroupName, GroupTargets, Route, Router, Target, TooManyTopics, Version,
 };
@@ -65,7 +66,9 @@ pub enum Error {
         "a payload has at most {max} bytes, this one has {bytes}; put it into the content store and send its digest"
     )]
     TooLarge { bytes: usize, max: usize },
-    #[error("a message has at most {HEADERS_MAX} headers of {HEADER_LENGTH_MAX} bytes each")]
+    #[error(
+        "a message has at most {HEADERS_MAX} headers, and {HEADER_LENGTH_MAX} bytes in each, in its key and in its reply"
+    )]
     Headers,
     #[error("{0} messages wait for their time already, the bound of this bus")]
     TooManyDelayed(usize),
@@ -224,8 +227,14 @@ impl Bus {
     pub fn sender(&self, topic: &str) -> Result<Sender, Error> {
         Topic::new(topic)?;
         self.core.up()?;
-        let entry = self.core.router.topic(topic)?;
-        let (version, route) = self.core.router.route(&entry);
+        let router = &self.core.router;
+        let entry = match router.known(topic) {
+            Some(entry) => entry,
+            // An answer that comes when nobody waits for it any more must not make a topic that stays.
+            None if self.core.was_reply(topic) => router.topic(REPLIES)?,
+            None => router.topic(topic)?,
+        };
+        let (version, route) = router.route(&entry);
         Ok(Sender {
             core: Arc::clone(&self.core),
             counter: entry.counter(),
@@ -233,6 +242,7 @@ impl Bus {
             version,
             route,
             producer: self.core.producers.fetch_add(1, Ordering::Relaxed),
+            who: Who::new(),
             seq: 0,
         })
     }
@@ -247,7 +257,7 @@ impl Bus {
     pub fn publish_as(&self, topic: &str, id: MessageId, message: Message) -> Result<Sent, Error> {
         let mut sender = self.sender(topic)?;
         sender.producer = id.producer;
-        sender.seq = id.seq.saturating_sub(1);
+        sender.seq = id.seq.wrapping_sub(1);
         sender.send(message)
     }
 
@@ -299,10 +309,24 @@ impl Bus {
 
     /// Asks and waits for the first answer.
     pub fn request(&self, topic: &str, message: Message, timeout: Duration) -> Result<Message, RequestError> {
+        self.request_with(topic, message, timeout, |_| {})
+    }
+
+    /// As [`request`](Self::request); `begun` gets the inbox where the answer is awaited, which ends the wait when it is closed.
+    pub(crate) fn request_with(
+        &self,
+        topic: &str,
+        message: Message,
+        timeout: Duration,
+        begun: impl FnOnce(&Arc<Inbox>),
+    ) -> Result<Message, RequestError> {
         let number = self.core.replies.fetch_add(1, Ordering::Relaxed);
         let reply = format!("{REPLIES}.{number}");
+        // Over after the subscription, which is made later and dropped before.
+        let _topic = self.core.router.passing(&reply).map_err(Error::from)?;
         let limits = Limits { messages: 2, bytes: u64::MAX, full: crate::inbox::Full::Refuse };
         let mut answers = self.subscribe(&reply, Subscribe::new().limits(limits).named("request"))?;
+        begun(answers.inbox());
         let message = message.with_reply(&reply);
         let deadline = message.deadline().is_none().then(|| {
             Timestamp(self.now().0.saturating_add(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)))
@@ -338,13 +362,21 @@ impl Bus {
     /// Keeps what is published to a stream's topics.
     pub fn attach(&self, stream: &Arc<Stream>) -> Result<(), Error> {
         self.core.up()?;
-        if self.stream(stream.name()).is_some() {
+        let mut streams = self.core.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        if streams.iter().any(|known| known.name() == stream.name()) {
             return Err(Error::StreamExists(stream.name().to_owned()));
         }
+        let mut bound = Vec::new();
         for pattern in stream.patterns() {
-            self.core.router.bind(pattern.clone(), Binding::Stream(Arc::clone(stream)))?;
+            match self.core.router.bind(pattern.clone(), Binding::Stream(Arc::clone(stream))) {
+                Ok(binding) => bound.push(binding),
+                Err(error) => {
+                    bound.into_iter().for_each(|binding| self.core.router.unbind(binding));
+                    return Err(error.into());
+                }
+            }
         }
-        self.core.streams.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(stream));
+        streams.push(Arc::clone(stream));
         Ok(())
     }
 
@@ -352,6 +384,11 @@ impl Bus {
     pub fn stream(&self, name: &str) -> Option<Arc<Stream>> {
         let streams = self.core.streams.lock().unwrap_or_else(PoisonError::into_inner);
         streams.iter().find(|stream| stream.name() == name).cloned()
+    }
+
+    /// How many streams it keeps.
+    pub(crate) fn streams(&self) -> usize {
+        self.core.streams.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Ends every subscription, with [`Closed::BusDown`] after what waits has been received, and takes nothing more.
@@ -369,6 +406,12 @@ impl Bus {
 impl Core {
     pub(crate) fn up(&self) -> Result<(), Error> {
         if self.down.load(Ordering::Acquire) { Err(Error::Down) } else { Ok(()) }
+    }
+
+    /// Whether a topic is one that a request waited on, now or in the past.
+    fn was_reply(&self, topic: &str) -> bool {
+        let number = topic.strip_prefix(REPLIES).and_then(|rest| rest.strip_prefix('.')?.parse::<u64>().ok());
+        number.is_some_and(|number| number < self.replies.load(Ordering::Relaxed))
     }
 
     pub(crate) fn register(&self, subscription: &Arc<Registered>) {
@@ -392,6 +435,8 @@ pub struct Sender {
     version: Version,
     route: Arc<Route>,
     producer: u64,
+    /// The producer's id may be the caller's and anybody's; this is nobody else's.
+    who: Who,
     seq: u64,
     counter: Arc<Padded<AtomicU64>>,
 }
@@ -419,13 +464,14 @@ impl Sender {
             stream.publish_all(copies.collect())?;
         }
         let stored = self.route.streams.len() as u32;
-        let sent = messages.into_iter().map(|message| {
+        let mut sent = Vec::with_capacity(messages.len());
+        for message in messages {
             let id = message.id();
             let stamp = Stamp { topic: self.entry.id, producer: id.producer, seq: id.seq };
             self.counter.0.store(self.counter.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-            Sent { stored, ..self.send_to_subscribers(message, stamp) }
-        });
-        Ok(sent.collect())
+            sent.push(Sent { stored, ..self.send_to_subscribers(message, stamp) });
+        }
+        Ok(sent)
     }
 
     /// Whether what is published goes to a durable stream.
@@ -453,13 +499,7 @@ impl Sender {
         if bytes > max {
             return Err(Error::TooLarge { bytes, max });
         }
-        if let Some(extra) = message.extra() {
-            let long = |(name, value): &(Arc<str>, Arc<str>)| name.len() + value.len() > HEADER_LENGTH_MAX;
-            if extra.headers.len() > HEADERS_MAX || extra.headers.iter().any(long) {
-                return Err(Error::Headers);
-            }
-        }
-        Ok(())
+        if message.is_within_bounds() { Ok(()) } else { Err(Error::Headers) }
     }
 
     /// Publishes a message. Returns when every durable stream of the topic has it on disk, and every subscriber has it waiting or has
@@ -468,19 +508,20 @@ impl Sender {
     pub fn send(&mut self, message: Message) -> Result<Sent, Error> {
         self.check(&message)?;
         self.refresh();
-        self.seq += 1;
+        self.seq = self.seq.wrapping_add(1);
         self.counter.0.store(self.counter.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         if let ([target], [], [], false) =
             (&*self.route.targets, &*self.route.groups, &*self.route.streams, self.route.has_filters)
         {
             let mut sent = Sent::default();
-            count(&mut sent, target.inbox.push(&message, self.stamp()));
+            let stamp = self.stamp();
+            count(&mut sent, target.inbox.push(&message, stamp, &mut self.who));
             return Ok(sent);
         }
         self.send_to_all(message)
     }
 
-    fn send_to_all(&self, mut message: Message) -> Result<Sent, Error> {
+    fn send_to_all(&mut self, mut message: Message) -> Result<Sent, Error> {
         self.core.up()?;
         message.stamp(self.stamp());
         let mut stored = 0;
@@ -488,23 +529,29 @@ impl Sender {
             stream.publish(&self.entry.name, &message)?;
             stored += 1;
         }
-        Ok(Sent { stored, ..self.send_to_subscribers(message, self.stamp()) })
+        let stamp = self.stamp();
+        Ok(Sent { stored, ..self.send_to_subscribers(message, stamp) })
     }
 
-    fn send_to_subscribers(&self, mut message: Message, stamp: Stamp) -> Sent {
+    fn send_to_subscribers(&mut self, mut message: Message, stamp: Stamp) -> Sent {
         message.stamp(stamp);
         let message = &message;
         let mut sent = Sent::default();
         let view = View::new(&self.entry.name, message);
         let wanted = |target: &Target| target.filter.as_ref().is_none_or(|filter| filter.accepts(&view));
         for group in &self.route.groups {
-            if let Some(target) = group.choose(message, wanted) {
-                count(&mut sent, target.inbox.push(message, stamp));
+            // A member that is closed by now is chosen no more: what it did not take goes to another.
+            while let Some(target) = group.choose(message, wanted) {
+                let pushed = target.inbox.push(message, stamp, &mut self.who);
+                count(&mut sent, pushed);
+                if pushed != Err(Rejected::Closed) {
+                    break;
+                }
             }
         }
         for target in &self.route.targets {
             if wanted(target) {
-                count(&mut sent, target.inbox.push(message, stamp));
+                count(&mut sent, target.inbox.push(message, stamp, &mut self.who));
             }
         }
         sent
@@ -521,8 +568,10 @@ impl Sender {
             let short = rest.iter().take_while(|payload| payload.as_ref().len() <= INLINE_MAX).count();
             let (id, producer, seq) = (self.entry.id, self.producer, self.seq);
             let mut next = 0;
-            let pushed = target.inbox.push_some(producer, priority, short, || {
-                let mut message = Message::new(rest[next].as_ref()).with_priority(priority);
+            let pushed = target.inbox.push_some(&mut self.who, priority, short, || {
+                // What was short may be long now, and long ones are accounted for.
+                let payload = Some(rest[next].as_ref()).filter(|payload| payload.len() <= INLINE_MAX)?;
+                let mut message = Message::new(payload).with_priority(priority);
                 next += 1;
                 message.stamp(Stamp { topic: id, producer, seq: seq + next as u64 });
                 Some(message)

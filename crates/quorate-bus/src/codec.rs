@@ -29,9 +29,9 @@ const HEADERS: u16 = 1 << 6;
 const KNOWN: u16 = (1 << 7) - 1;
 
 fn put_text(out: &mut Vec<u8>, text: &str) {
-    let length = u16::try_from(text.len()).unwrap_or(u16::MAX);
-    out.extend(length.to_le_bytes());
-    out.extend(&text.as_bytes()[..usize::from(length)]);
+    let length = text.floor_char_boundary(usize::from(u16::MAX));
+    out.extend((length as u16).to_le_bytes());
+    out.extend(&text.as_bytes()[..length]);
 }
 
 /// Appends a message and the topic it was published to.

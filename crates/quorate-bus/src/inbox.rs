@@ -1,12 +1,13 @@
 //! Where messages wait for one subscriber: a ring a priority, bounds in messages and bytes, and what happens at the bound.
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::Thread;
 use std::time::{Duration, Instant};
 
 use crate::message::{Message, Priority, Stamp, Stamped};
-use crate::ring::{Ring, Takers};
+use crate::ring::{Ring, Takers, Who};
 use crate::sync::Padded;
 use crate::wait::Bell;
 
@@ -18,7 +19,8 @@ const ROOM_CHECK: Duration = Duration::from_millis(1);
 /// What happens to a message for which a subscriber has no room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Full {
-    /// The publisher waits, so long at most; then the message is refused and the publisher told.
+    /// The publisher waits, so long at most; then the message is refused and the publisher told. One that publishes to a subscriber while it is
+    /// being handed that subscriber's messages is refused at once: nobody but itself could make room.
     Block(Duration),
     /// The oldest message of the same priority makes room.
     ShedOldest,
@@ -36,7 +38,7 @@ pub struct Limits {
     /// Messages a priority; raised to a power of two. A ring of so many slots of 128 bytes is made when the first message of a priority
     /// comes.
     pub messages: usize,
-    /// Bytes of all long payloads that wait.
+    /// Bytes of all long payloads, headers and keys that wait. A message that has more is refused, whatever the policy.
     pub bytes: u64,
     pub full: Full,
 }
@@ -135,6 +137,26 @@ pub(crate) struct Counts {
 
 const SLOT_BYTES: u64 = 128;
 
+thread_local! {
+    /// Where the inbox lies whose messages this thread is handing out; 0 for none.
+    static HANDING: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Messages of an inbox are handed out until this is dropped.
+struct Handing(usize);
+
+impl Handing {
+    fn begin(inbox: &Inbox) -> Self {
+        Self(HANDING.replace(std::ptr::from_ref(inbox).addr()))
+    }
+}
+
+impl Drop for Handing {
+    fn drop(&mut self) {
+        HANDING.set(self.0);
+    }
+}
+
 impl Inbox {
     pub(crate) fn new(limits: Limits, budget: Arc<Budget>, bell: Arc<Bell>) -> Self {
         Self {
@@ -169,12 +191,13 @@ impl Inbox {
         let mut made = false;
         let ring = self.lanes[lane].get_or_init(|| {
             made = true;
+            // Before another publisher can find the ring: the receiver must look into every ring that has something.
+            self.used.fetch_or(1 << lane, Ordering::Release);
             Box::new(Ring::new(self.limits.messages, self.takers()))
         });
         if !made {
             self.budget.give(bytes);
         }
-        self.used.fetch_or(1 << lane, Ordering::Release);
         Some(ring)
     }
 
@@ -192,40 +215,44 @@ impl Inbox {
 
     /// Puts a message in, by the policy; answers how many others it displaced.
     #[inline]
-    pub(crate) fn push(&self, message: &Message, stamp: Stamp) -> Result<u64, Rejected> {
+    pub(crate) fn push(&self, message: &Message, stamp: Stamp, who: &mut Who) -> Result<u64, Rejected> {
         if message.extra().is_none()
             && self.closed.load(Ordering::Relaxed) == 0
             && let Some(lane) = self.lanes[message.priority().lane()].get()
-            && let Some(place) = lane.reserve(stamp.producer as usize)
+            && let Some(place) = lane.reserve(who)
         {
             place.fill(Stamped(message, stamp));
             self.bell.ring();
             return Ok(0);
         }
-        self.push_slowly(message, stamp)
+        self.push_slowly(message, stamp, who)
     }
 
     #[inline(never)]
-    fn push_slowly(&self, message: &Message, stamp: Stamp) -> Result<u64, Rejected> {
+    fn push_slowly(&self, message: &Message, stamp: Stamp, who: &mut Who) -> Result<u64, Rejected> {
         let mut message = message.clone();
         message.stamp(stamp);
-        match self.try_push(message) {
+        match self.try_push(message, who) {
             Ok(()) => {
                 self.bell.ring();
                 Ok(0)
             }
-            Err(message) => self.push_when_full(message),
+            Err(message) => self.push_when_full(message, who),
         }
     }
 
     #[inline]
-    fn try_push(&self, message: Message) -> Result<(), Message> {
+    fn try_push(&self, message: Message, who: &mut Who) -> Result<(), Message> {
         let weight = message.weight();
         let Some(lane) = self.lane(message.priority().lane()) else {
             return Err(message);
         };
         if weight == 0 {
-            return if self.closed.load(Ordering::Relaxed) == 0 { put(lane, message) } else { Err(message) };
+            return if self.closed.load(Ordering::Relaxed) == 0 {
+                put(lane, message, who)
+            } else {
+                Err(message)
+            };
         }
         if self.closed.load(Ordering::Relaxed) != 0 || !take(&self.bytes.0, weight, self.limits.bytes) {
             return Err(message);
@@ -234,7 +261,7 @@ impl Inbox {
             self.bytes.0.fetch_sub(weight, Ordering::Relaxed);
             return Err(message);
         }
-        put(lane, message).inspect_err(|_| self.give_back(weight))
+        put(lane, message, who).inspect_err(|_| self.give_back(weight))
     }
 
     fn give_back(&self, weight: u64) {
@@ -243,9 +270,14 @@ impl Inbox {
     }
 
     #[cold]
-    fn push_when_full(&self, mut message: Message) -> Result<u64, Rejected> {
+    fn push_when_full(&self, mut message: Message, who: &mut Who) -> Result<u64, Rejected> {
         if self.closed().is_some() {
             return Err(Rejected::Closed);
+        }
+        if message.weight() > self.limits.bytes.min(self.budget.max()) {
+            // Whatever made room, it would not be enough.
+            self.counts.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(Rejected::Full);
         }
         let pushed = match self.limits.full {
             Full::Refuse => Err(Rejected::Full),
@@ -253,16 +285,19 @@ impl Inbox {
                 self.close(Closed::TooSlow);
                 Err(Rejected::Closed)
             }
-            Full::Block(limit) => self.push_with_patience(message, limit),
+            Full::Block(limit) => self.push_with_patience(message, limit, who),
             Full::ShedOldest | Full::ShedLowest => {
                 let mut shed = 0;
                 loop {
-                    match self.try_push(message) {
+                    match self.try_push(message, who) {
                         Ok(()) => break Ok(shed),
                         Err(_) if self.closed().is_some() => break Err(Rejected::Closed),
                         Err(back) => message = back,
                     }
-                    let Some(victim) = self.victim(message.priority()) else {
+                    // Where it is others' bytes that leave none, making room here is in vain.
+                    let in_vain = shed > 0 && message.weight() > 0 && self.bytes() == 0;
+                    let victim = if in_vain { None } else { self.victim(message.priority()) };
+                    let Some(victim) = victim else {
                         break Err(Rejected::Full);
                     };
                     self.settle(&victim);
@@ -290,9 +325,14 @@ impl Inbox {
         lanes.rev().find_map(|lane| self.lanes[lane].get()?.pop())
     }
 
-    fn push_with_patience(&self, mut message: Message, limit: Duration) -> Result<u64, Rejected> {
+    fn push_with_patience(
+        &self,
+        mut message: Message,
+        limit: Duration,
+        who: &mut Who,
+    ) -> Result<u64, Rejected> {
         for look in 0..128 {
-            match self.try_push(message) {
+            match self.try_push(message, who) {
                 Ok(()) => return Ok(0),
                 Err(back) => message = back,
             }
@@ -302,11 +342,20 @@ impl Inbox {
                 std::thread::yield_now();
             }
         }
+        if HANDING.get() == std::ptr::from_ref(self).addr() {
+            return Err(Rejected::Full);
+        }
+        let me = std::thread::current();
         let end = Instant::now().checked_add(limit);
         self.blocked.fetch_add(1, Ordering::SeqCst);
         let pushed = loop {
-            self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push(std::thread::current());
-            match self.try_push(message) {
+            {
+                let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                if waiting.iter().all(|thread| thread.id() != me.id()) {
+                    waiting.push(me.clone());
+                }
+            }
+            match self.try_push(message, who) {
                 Ok(()) => break Ok(0),
                 Err(back) => message = back,
             }
@@ -320,8 +369,9 @@ impl Inbox {
             std::thread::park_timeout(left.min(ROOM_CHECK));
         };
         self.blocked.fetch_sub(1, Ordering::SeqCst);
-        let me = std::thread::current().id();
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).retain(|thread| thread.id() != me);
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|thread| thread.id() != me.id());
+        drop(waiting);
         pushed
     }
 
@@ -329,7 +379,7 @@ impl Inbox {
     #[inline]
     pub(crate) fn push_some(
         &self,
-        producer: u64,
+        who: &mut Who,
         priority: Priority,
         most: usize,
         make: impl FnMut() -> Option<Message>,
@@ -337,8 +387,7 @@ impl Inbox {
         if self.closed.load(Ordering::Relaxed) != 0 {
             return 0;
         }
-        let pushed =
-            self.lane(priority.lane()).map_or(0, |lane| lane.push_some(producer as usize, most, make));
+        let pushed = self.lane(priority.lane()).map_or(0, |lane| lane.push_some(who, most, make));
         if pushed > 0 {
             self.bell.ring();
         }
@@ -358,6 +407,7 @@ impl Inbox {
     #[inline]
     pub(crate) fn take(&self, ages: &mut Ages, most: usize, mut each: impl FnMut(Message)) -> usize {
         let used = self.used.load(Ordering::Acquire);
+        let _handing = Handing::begin(self);
         let mut settled = |message: Message| {
             self.settle(&message);
             each(message);
@@ -477,9 +527,8 @@ impl Drop for Inbox {
     }
 }
 
-/// Puts a message in as its producer, so that a producer that is alone stays the ring's favourite.
-fn put(lane: &Ring<Message>, message: Message) -> Result<(), Message> {
-    match lane.reserve(message.producer() as usize) {
+fn put(lane: &Ring<Message>, message: Message, who: &mut Who) -> Result<(), Message> {
+    match lane.reserve(who) {
         Some(place) => {
             place.fill(message);
             Ok(())

@@ -11,8 +11,10 @@ use quorate_base::Timestamp;
 pub const INLINE_MAX: usize = 64;
 /// Headers of a message.
 pub const HEADERS_MAX: usize = 32;
-/// Bytes of a header's name and value together.
+/// Bytes of a header's name and value together, of a key, and of a reply.
 pub const HEADER_LENGTH_MAX: usize = 4096;
+/// Bytes a header takes beside its name and value.
+const HEADER_BYTES: usize = 64;
 
 /// How urgent a message is. Lanes are served in this order, with ageing, so that nothing starves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -152,6 +154,27 @@ pub struct Extra {
     payload: Option<Bytes>,
 }
 
+impl Extra {
+    /// Bytes of a long payload and of the texts, of which somebody outside decides how long they are.
+    fn weight(&self) -> u64 {
+        (self.payload.as_ref().map_or(0, Bytes::len) + self.texts()) as u64
+    }
+
+    fn texts(&self) -> usize {
+        let headers = self.headers.iter().map(|(name, value)| HEADER_BYTES + name.len() + value.len());
+        let texts = [&self.reply, &self.key].into_iter().flatten().map(|text| text.len());
+        headers.chain(texts).sum()
+    }
+
+    fn is_within_bounds(&self) -> bool {
+        let long = |(name, value): &(Arc<str>, Arc<str>)| name.len() + value.len() > HEADER_LENGTH_MAX;
+        let texts = [&self.reply, &self.key];
+        self.headers.len() <= HEADERS_MAX
+            && !self.headers.iter().any(long)
+            && texts.into_iter().flatten().all(|text| text.len() <= HEADER_LENGTH_MAX)
+    }
+}
+
 /// One message. A clone shares a long payload and everything in [`Extra`].
 #[derive(Clone)]
 #[repr(C, align(16))]
@@ -231,10 +254,18 @@ impl Message {
     /// Bytes it holds beside its slot in a queue.
     #[inline]
     pub(crate) fn weight(&self) -> u64 {
-        match &self.extra {
-            None => 0,
-            Some(extra) => extra.payload.as_ref().map_or(0, |payload| payload.len() as u64),
-        }
+        self.extra.as_ref().map_or(0, |extra| extra.weight())
+    }
+
+    /// Bytes of its headers, its key and its reply.
+    pub(crate) fn texts(&self) -> usize {
+        self.extra.as_ref().map_or(0, |extra| extra.texts())
+    }
+
+    /// Whether its headers, its key and its reply are as long as they may be.
+    #[inline]
+    pub(crate) fn is_within_bounds(&self) -> bool {
+        self.extra.as_ref().is_none_or(|extra| extra.is_within_bounds())
     }
 
     pub const fn priority(&self) -> Priority {

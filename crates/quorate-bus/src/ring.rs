@@ -10,18 +10,37 @@ use std::mem::MaybeUninit;
 use crate::sync::{AtomicBool, AtomicUsize, Ordering, Padded, UnsafeCell};
 
 /// The most items a ring holds.
-pub const CAPACITY_MAX: usize = 1 << 24;
+pub(crate) const CAPACITY_MAX: usize = 1 << 24;
 
 /// Slots that are asked for ahead of the one in use.
 const AHEAD: usize = 6;
 
 /// Who takes items out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Takers {
+pub(crate) enum Takers {
     /// One thread at a time, which the caller sees to.
     One,
     /// Any number.
     Many,
+}
+
+/// A producer by which a ring knows one that is alone, and serves it faster. Nobody else has its number, and whoever puts something in has it in hand
+/// alone: so the one a side leans towards is never inside twice.
+#[derive(Debug)]
+pub(crate) struct Who(usize);
+
+impl Who {
+    pub(crate) fn new() -> Self {
+        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self(usize::try_from(number).ok().filter(|number| *number != EVERYBODY).unwrap_or(NOBODY))
+    }
+
+    /// One that is never favoured.
+    #[cfg(test)]
+    pub(crate) const fn nobody() -> Self {
+        Self(NOBODY)
+    }
 }
 
 /// One side of the ring: its own index, its copy of the other side's, and the lock under which they are used.
@@ -54,9 +73,9 @@ impl Side {
         }
     }
 
-    /// `who` is different for each thread of control, or 0 for one that is never favoured.
     #[inline]
-    fn enter(&self, who: usize) -> Inside<'_> {
+    fn enter<'a>(&'a self, who: &'a mut Who) -> Inside<'a> {
+        let who = who.0;
         if who != NOBODY && self.favourite.load(Ordering::Relaxed) == who {
             self.inside.store(true, Ordering::Relaxed);
             crate::barrier::light();
@@ -80,7 +99,7 @@ impl Side {
         let inside = Inside { side: self, flag: &self.locked };
         match self.favourite.load(Ordering::Relaxed) {
             EVERYBODY => {}
-            NOBODY if who != NOBODY && who != EVERYBODY => self.favourite.store(who, Ordering::Release),
+            NOBODY if who != NOBODY => self.favourite.store(who, Ordering::Release),
             NOBODY => {}
             _ => {
                 self.favourite.store(EVERYBODY, Ordering::Release);
@@ -123,7 +142,7 @@ impl Drop for Inside<'_> {
 }
 
 /// The queue.
-pub struct Ring<T> {
+pub(crate) struct Ring<T> {
     /// Items below are filled.
     tail: Padded<AtomicUsize>,
     /// Items below are taken.
@@ -152,7 +171,7 @@ unsafe impl<T: Send> Send for Ring<T> {}
 
 impl<T> Ring<T> {
     /// Room for `capacity` items, raised to a power of two, 2 at least and [`CAPACITY_MAX`] at most.
-    pub fn new(capacity: usize, takers: Takers) -> Self {
+    pub(crate) fn new(capacity: usize, takers: Takers) -> Self {
         let capacity = capacity.clamp(2, CAPACITY_MAX).next_power_of_two();
         Self {
             tail: Padded(AtomicUsize::new(0)),
@@ -165,12 +184,8 @@ impl<T> Ring<T> {
         }
     }
 
-    pub fn capacity(&self) -> usize {
-        self.slots.len()
-    }
-
     /// Items in it at some moment during the call.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         let tail = self.tail.0.load(Ordering::Acquire);
         tail.wrapping_sub(self.head.0.load(Ordering::Acquire)).min(self.slots.len())
     }
@@ -178,7 +193,7 @@ impl<T> Ring<T> {
     /// Whether nothing can be taken. For consumers: with [`Takers::One`], the one only.
     #[inline]
     #[expect(unsafe_code, reason = "reads the consumers' index under their lock, or as the only consumer")]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         let side = &self.consumers.0;
         let _inside = (self.takers == Takers::Many).then(|| side.lock(NOBODY));
         // SAFETY: the consumers' lock is held, or this is the only consumer.
@@ -187,9 +202,9 @@ impl<T> Ring<T> {
     }
 
     /// Puts an item in, or gives it back where there is no room.
-    #[inline]
-    pub fn push(&self, item: T) -> Result<(), T> {
-        match self.reserve(NOBODY) {
+    #[cfg(test)]
+    pub(crate) fn push(&self, item: T) -> Result<(), T> {
+        match self.reserve(&mut Who::nobody()) {
             Some(place) => {
                 place.fill(item);
                 Ok(())
@@ -198,11 +213,10 @@ impl<T> Ring<T> {
         }
     }
 
-    /// A place for one item, where there is room; other producers wait until it is filled or dropped. `who` is a number of the caller's own by which the
-    /// ring knows a producer that is alone, and serves it faster; 0 for none.
+    /// A place for one item, where there is room; other producers wait until it is filled or dropped.
     #[inline]
     #[expect(unsafe_code, reason = "reads the producers' cells under their lock")]
-    pub fn reserve(&self, who: usize) -> Option<Place<'_, T>> {
+    pub(crate) fn reserve<'a>(&'a self, who: &'a mut Who) -> Option<Place<'a, T>> {
         let inside = self.producers.0.enter(who);
         let side = inside.side;
         // SAFETY: the producers' lock is held: nobody else uses these two cells.
@@ -224,9 +238,9 @@ impl<T> Ring<T> {
     /// early. Answers how many.
     #[inline]
     #[expect(unsafe_code, reason = "fills slots under the producers' lock")]
-    pub fn push_some<I: Emplace<T>>(
+    pub(crate) fn push_some<I: Emplace<T>>(
         &self,
-        who: usize,
+        who: &mut Who,
         most: usize,
         mut make: impl FnMut() -> Option<I>,
     ) -> usize {
@@ -265,7 +279,7 @@ impl<T> Ring<T> {
     /// Takes the oldest item.
     #[inline]
     #[expect(unsafe_code, reason = "takes an item under the consumers' lock, or as the only consumer")]
-    pub fn pop(&self) -> Option<T> {
+    pub(crate) fn pop(&self) -> Option<T> {
         let side = &self.consumers.0;
         let _inside = (self.takers == Takers::Many).then(|| side.lock(NOBODY));
         // SAFETY: the consumers' lock is held, or this is the only consumer: nobody else uses these two cells.
@@ -290,11 +304,14 @@ impl<T> Ring<T> {
 
     /// Hands up to `most` items to `each`, oldest first. Answers how many.
     #[inline]
-    #[expect(unsafe_code, reason = "takes items under the consumers' lock, or as the only consumer")]
-    pub fn pop_some(&self, most: usize, mut each: impl FnMut(T)) -> usize {
+    #[expect(unsafe_code, reason = "takes items as the only consumer")]
+    pub(crate) fn pop_some(&self, most: usize, mut each: impl FnMut(T)) -> usize {
+        if self.takers == Takers::Many {
+            // `each` may do anything, also take from this ring: not under the lock.
+            return (0..most).map_while(|_| self.pop()).map(each).count();
+        }
         let side = &self.consumers.0;
-        let _inside = (self.takers == Takers::Many).then(|| side.lock(NOBODY));
-        // SAFETY: the consumers' lock is held, or this is the only consumer: nobody else uses these two cells.
+        // SAFETY: this is the only consumer: nobody else uses these two cells.
         let head = side.own.with_mut(|own| unsafe { *own });
         // SAFETY: as above.
         let mut tail = side.other.with_mut(|other| unsafe { *other });
@@ -332,7 +349,7 @@ impl<T> Ring<T> {
 ///
 /// When `emplace` returns, `place` holds a whole `T`.
 #[expect(unsafe_code, reason = "who fills a slot vouches for what is in it")]
-pub unsafe trait Emplace<T> {
+pub(crate) unsafe trait Emplace<T> {
     fn emplace(self, place: &mut MaybeUninit<T>);
 }
 
@@ -347,7 +364,7 @@ unsafe impl<T> Emplace<T> for T {
 
 /// A free slot in the hands of one producer.
 #[derive(Debug)]
-pub struct Place<'a, T> {
+pub(crate) struct Place<'a, T> {
     ring: &'a Ring<T>,
     tail: usize,
     _inside: Inside<'a>,
@@ -357,7 +374,7 @@ impl<T> Place<'_, T> {
     /// Puts the item in.
     #[inline]
     #[expect(unsafe_code, reason = "fills the slot that was reserved")]
-    pub fn fill(self, item: impl Emplace<T>) {
+    pub(crate) fn fill(self, item: impl Emplace<T>) {
         let slot = &self.ring.slots[self.tail & self.ring.mask];
         // SAFETY: `emplace` fills the slot (that is its contract), and: the slot is less than a round before the head: it was taken or never filled, and no consumer looks at it before the tail, raised below,
         // has passed it. The producers' lock is held by `_inside`, so nobody else fills it.
@@ -393,9 +410,9 @@ struct Taken<'a, T> {
 
 impl<T> Drop for Taken<'_, T> {
     #[inline]
-    #[expect(unsafe_code, reason = "writes the consumers' index under their lock, or as the only consumer")]
+    #[expect(unsafe_code, reason = "writes the consumers' index as the only consumer")]
     fn drop(&mut self) {
-        // SAFETY: this lives only within `pop_some`, under the consumers' lock or as the only consumer.
+        // SAFETY: this lives only within `pop_some`, as the only consumer.
         self.ring.consumers.0.own.with_mut(|own| unsafe { *own = self.head });
         self.ring.head.0.store(self.head, Ordering::Release);
     }
@@ -412,7 +429,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use super::{Ring, Takers};
+    use super::{Ring, Takers, Who};
 
     #[test]
     fn items_come_out_in_the_order_they_went_in() {
@@ -434,13 +451,14 @@ mod tests {
     #[test]
     fn batches_take_what_fits() {
         let ring = Ring::new(8, Takers::One);
+        let mut who = Who::new();
         let mut items = 0..20;
         let mut make = || items.next();
-        assert_eq!(ring.push_some(1, 20, &mut make), 8);
-        assert_eq!(ring.push_some(1, 12, &mut make), 0);
+        assert_eq!(ring.push_some(&mut who, 20, &mut make), 8);
+        assert_eq!(ring.push_some(&mut who, 12, &mut make), 0);
         let mut seen = Vec::new();
         assert_eq!(ring.pop_some(3, |item| seen.push(item)), 3);
-        assert_eq!(ring.push_some(1, 12, &mut make), 3);
+        assert_eq!(ring.push_some(&mut who, 12, &mut make), 3);
         // What came while it was looking at the last ones is for the next time.
         while ring.pop_some(100, |item| seen.push(item)) > 0 {}
         assert_eq!(seen, (0..11).collect::<Vec<_>>());
@@ -462,8 +480,9 @@ mod tests {
     #[test]
     fn a_panic_in_the_middle_of_a_batch_leaves_the_ring_whole() {
         let ring = Ring::new(8, Takers::One);
+        let mut who = Who::new();
         let mut items = 0..8;
-        assert_eq!(ring.push_some(1, 8, || items.next()), 8);
+        assert_eq!(ring.push_some(&mut who, 8, || items.next()), 8);
         let died = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             ring.pop_some(4, |item| assert!(item < 2, "on purpose"));
         }));
@@ -484,14 +503,15 @@ mod tests {
             for producer in 0..4 {
                 let ring = &ring;
                 scope.spawn(move || {
+                    let mut who = Who::new();
                     let mut next = 0;
                     while next < EACH {
                         if producer % 2 == 0 {
                             let mut item = next..;
                             let most = 7.min(EACH - next);
-                            next += ring
-                                .push_some(producer + 1, most, || item.next().map(|item| (producer, item)));
-                        } else if let Some(place) = ring.reserve(producer + 1) {
+                            next +=
+                                ring.push_some(&mut who, most, || item.next().map(|item| (producer, item)));
+                        } else if let Some(place) = ring.reserve(&mut who) {
                             place.fill((producer, next));
                             next += 1;
                         }
@@ -532,7 +552,7 @@ mod tests {
 mod interleavings {
     use loom::sync::Arc;
 
-    use super::{Ring, Takers};
+    use super::{Ring, Takers, Who};
 
     /// A model in which threads wait for each other is tried up to so many preemptions.
     fn model(test: impl Fn() + Sync + Send + 'static) {
@@ -546,12 +566,13 @@ mod interleavings {
     fn the_favoured_producer_and_another_take_turns_in_every_order() {
         model(|| {
             let ring = Arc::new(Ring::new(4, Takers::One));
-            ring.reserve(1).unwrap().fill(0);
+            let (mut one, mut two) = (Who::new(), Who::new());
+            ring.reserve(&mut one).unwrap().fill(0);
             let other = {
                 let ring = Arc::clone(&ring);
-                loom::thread::spawn(move || ring.reserve(2).unwrap().fill(20))
+                loom::thread::spawn(move || ring.reserve(&mut two).unwrap().fill(20))
             };
-            ring.reserve(1).unwrap().fill(1);
+            ring.reserve(&mut one).unwrap().fill(1);
             other.join().unwrap();
             let mut seen = Vec::new();
             ring.pop_some(4, |item| seen.push(item));

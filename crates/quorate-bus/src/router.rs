@@ -5,7 +5,7 @@
 //! looks at two counters before each use; no text is hashed or compared on the way of a message.
 
 use std::collections::hash_map::DefaultHasher;
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
@@ -15,6 +15,12 @@ use crate::inbox::Inbox;
 use crate::stream::Stream;
 use crate::sync::Padded;
 use crate::topic::Pattern;
+
+/// Set in the numbers of topics that are forgotten again ([`Router::passing`]).
+pub(crate) const PASSING: u32 = 1 << 31;
+
+/// Passing topics that are known a while longer, for those who look at what was published to them.
+const PASSED_MAX: usize = 1024;
 
 /// Patterns that begin alike share a counter; so do, by chance, some that do not.
 const BUCKETS: usize = 256;
@@ -206,6 +212,25 @@ pub(crate) struct Router {
 struct Topics {
     by_name: HashMap<Box<str>, Arc<Entry>>,
     by_id: Vec<Arc<Entry>>,
+    passing: HashMap<u32, Arc<Entry>>,
+    next_passing: u32,
+    /// Those that are over, oldest first.
+    passed: VecDeque<u32>,
+}
+
+impl Topics {
+    fn add(&mut self, id: u32, name: &str) -> Arc<Entry> {
+        let entry = Arc::new(Entry {
+            id,
+            name: name.into(),
+            changed: AtomicU64::new(0),
+            bucket: bucket(name),
+            route: Mutex::default(),
+            counters: Mutex::default(),
+        });
+        self.by_name.insert(name.into(), Arc::clone(&entry));
+        entry
+    }
 }
 
 #[derive(Debug, Default)]
@@ -214,7 +239,30 @@ struct Bindings {
     all: HashMap<u64, (Pattern, Binding)>,
     exact: HashMap<u32, Vec<u64>>,
     patterns: Node,
-    turns: HashMap<GroupName, Arc<AtomicUsize>>,
+    /// Whose turn it is in each group that has members, and how many it has.
+    turns: HashMap<GroupName, (Arc<AtomicUsize>, usize)>,
+}
+
+/// A topic that is over when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Passing<'a> {
+    router: &'a Router,
+    id: u32,
+}
+
+impl Drop for Passing<'_> {
+    fn drop(&mut self) {
+        let mut topics = self.router.topics.write().unwrap_or_else(PoisonError::into_inner);
+        if self.id & PASSING != 0 {
+            topics.passed.push_back(self.id);
+        }
+        while topics.passed.len() > PASSED_MAX.min(self.router.topics_max / 4) {
+            let oldest = topics.passed.pop_front().and_then(|id| topics.passing.remove(&id));
+            if let Some(entry) = oldest {
+                topics.by_name.remove(&entry.name);
+            }
+        }
+    }
 }
 
 /// There are as many topics as the bus may have.
@@ -232,7 +280,7 @@ impl Router {
     pub(crate) fn new(topics_max: usize) -> Self {
         Self {
             topics: RwLock::default(),
-            topics_max,
+            topics_max: topics_max.min(PASSING as usize),
             bindings: Mutex::default(),
             patterns: (0..BUCKETS).map(|_| AtomicU64::new(0)).collect(),
         }
@@ -251,20 +299,33 @@ impl Router {
         if let Some(entry) = topics.by_name.get(name) {
             return Ok(Arc::clone(entry));
         }
-        if topics.by_id.len() >= self.topics_max {
+        if topics.by_name.len() >= self.topics_max {
             return Err(TooManyTopics(self.topics_max));
         }
-        let entry = Arc::new(Entry {
-            id: topics.by_id.len() as u32,
-            name: name.into(),
-            changed: AtomicU64::new(0),
-            bucket: bucket(name),
-            route: Mutex::default(),
-            counters: Mutex::default(),
-        });
+        let id = topics.by_id.len() as u32;
+        let entry = topics.add(id, name);
         topics.by_id.push(Arc::clone(&entry));
-        topics.by_name.insert(name.into(), Arc::clone(&entry));
         Ok(entry)
+    }
+
+    /// Makes a topic that is forgotten some time after what this answers is dropped. Its number is not used again before 2³¹ others.
+    pub(crate) fn passing(&self, name: &str) -> Result<Passing<'_>, TooManyTopics> {
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        if topics.by_name.contains_key(name) {
+            // Somebody uses it as a topic like any other; it stays one.
+            return Ok(Passing { router: self, id: 0 });
+        }
+        if topics.by_name.len() >= self.topics_max {
+            return Err(TooManyTopics(self.topics_max));
+        }
+        let mut id = PASSING;
+        while id == PASSING || topics.passing.contains_key(&id) {
+            topics.next_passing = topics.next_passing.wrapping_add(1);
+            id = PASSING | topics.next_passing;
+        }
+        let entry = topics.add(id, name);
+        topics.passing.insert(id, entry);
+        Ok(Passing { router: self, id })
     }
 
     /// The entry of a topic that is known.
@@ -273,11 +334,19 @@ impl Router {
     }
 
     pub(crate) fn by_id(&self, id: u32) -> Option<Arc<Entry>> {
-        self.topics.read().unwrap_or_else(PoisonError::into_inner).by_id.get(id as usize).cloned()
+        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        let entry = if id & PASSING == 0 { topics.by_id.get(id as usize) } else { topics.passing.get(&id) };
+        entry.cloned()
     }
 
     pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
         self.topics.read().unwrap_or_else(PoisonError::into_inner).by_id.clone()
+    }
+
+    /// Groups whose turns are known.
+    #[cfg(test)]
+    pub(crate) fn groups(&self) -> usize {
+        self.bindings().turns.len()
     }
 
     /// What to compare with the version of a route in hand.
@@ -315,15 +384,26 @@ impl Router {
             None => bindings.patterns.insert(pattern.as_str(), id),
         }
         self.touch(&pattern, entry.as_deref());
+        if let Binding::Inbox { group: Some((name, _)), .. } = &binding {
+            bindings.turns.entry(name.clone()).or_default().1 += 1;
+        }
         bindings.all.insert(id, (pattern, binding));
         Ok(id)
     }
 
     pub(crate) fn unbind(&self, id: u64) {
         let mut bindings = self.bindings();
-        let Some((pattern, _)) = bindings.all.remove(&id) else {
+        let Some((pattern, binding)) = bindings.all.remove(&id) else {
             return;
         };
+        if let Binding::Inbox { group: Some((name, _)), .. } = &binding
+            && let Some((_, members)) = bindings.turns.get_mut(name)
+        {
+            *members -= 1;
+            if *members == 0 {
+                bindings.turns.remove(name);
+            }
+        }
         let entry = if pattern.is_exact() { self.known(pattern.as_str()) } else { None };
         match &entry {
             Some(entry) => {
@@ -349,9 +429,13 @@ impl Router {
                     Some("*" | ">") | None => None,
                     Some(_) => Some(bucket(pattern.as_str())),
                 };
-                let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
-                let touched = topics.by_id.iter().filter(|e| bucket.is_none_or(|bucket| e.bucket == bucket));
-                touched.for_each(|entry| entry.forget_route());
+                let touched: Vec<_> = {
+                    let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+                    let all = topics.by_id.iter().chain(topics.passing.values());
+                    all.filter(|entry| bucket.is_none_or(|bucket| entry.bucket == bucket)).cloned().collect()
+                };
+                // Not under the lock of the topics: who works out a route holds that of the route, waits for the bindings, and they for the topics.
+                touched.iter().for_each(|entry| entry.forget_route());
             }
         }
     }
@@ -377,7 +461,7 @@ impl Router {
 }
 
 impl Bindings {
-    fn route(&mut self, entry: &Entry) -> Route {
+    fn route(&self, entry: &Entry) -> Route {
         let mut found = self.exact.get(&entry.id).cloned().unwrap_or_default();
         let segments: Vec<_> = entry.name.split('.').collect();
         self.patterns.matches(&segments, &mut found);
@@ -388,6 +472,9 @@ impl Bindings {
         let mut streams = Vec::new();
         for id in found {
             match self.all.get(&id) {
+                // Several patterns of one stream lead to it once.
+                Some((_, Binding::Stream(stream)))
+                    if streams.iter().any(|known| Arc::ptr_eq(known, stream)) => {}
                 Some((_, Binding::Stream(stream))) => streams.push(Arc::clone(stream)),
                 // Several patterns of one shard lead to one inbox.
                 Some((_, Binding::Inbox { target, group: None }))
@@ -409,7 +496,7 @@ impl Bindings {
         let groups = groups.into_iter().map(|(name, balance, members)| GroupTargets {
             members: members.into(),
             balance,
-            turn: Arc::clone(self.turns.entry(name).or_default()),
+            turn: self.turns.get(&name).map(|(turn, _)| Arc::clone(turn)).unwrap_or_default(),
         });
         Route { targets: targets.into(), groups: groups.collect(), streams: streams.into(), has_filters }
     }

@@ -11,7 +11,7 @@ use crate::bus::{Bus, Core, Error, Registered};
 use crate::filter::{Filter, View};
 use crate::inbox::{Ages, Closed, Inbox, Limits};
 use crate::message::Message;
-use crate::router::{Binding, Target};
+use crate::router::{Binding, PASSING, Target};
 use crate::topic::Pattern;
 use crate::wait::{self, Bell, Wait};
 
@@ -37,6 +37,7 @@ pub struct Shard {
     slots: Vec<Option<Slot>>,
     free: Vec<u32>,
     patterns: Vec<Option<Bound>>,
+    free_patterns: Vec<u32>,
     by_pattern: HashMap<Pattern, u32>,
     /// Patterns with wildcards, which a topic is held against when it is first seen.
     wild: Vec<u32>,
@@ -77,6 +78,7 @@ impl Bus {
             slots: Vec::new(),
             free: Vec::new(),
             patterns: Vec::new(),
+            free_patterns: Vec::new(),
             by_pattern: HashMap::new(),
             wild: Vec::new(),
             routes: Vec::new(),
@@ -118,12 +120,15 @@ impl Shard {
     fn bind(&mut self, pattern: Pattern) -> Result<u32, Error> {
         let target = Target { inbox: Arc::clone(&self.inbox), filter: None };
         let binding = self.core.router.bind(pattern.clone(), Binding::Inbox { target, group: None })?;
-        let number = self.patterns.len() as u32;
+        let number = self.free_patterns.pop().unwrap_or_else(|| {
+            self.patterns.push(None);
+            self.patterns.len() as u32 - 1
+        });
         if !pattern.is_exact() {
             self.wild.push(number);
         }
         self.by_pattern.insert(pattern.clone(), number);
-        self.patterns.push(Some(Bound { pattern, binding, handlers: Vec::new() }));
+        self.patterns[number as usize] = Some(Bound { pattern, binding, handlers: Vec::new() });
         Ok(number)
     }
 
@@ -142,6 +147,7 @@ impl Shard {
                 self.by_pattern.remove(&bound.pattern);
                 self.wild.retain(|number| *number != slot.pattern);
                 *place = None;
+                self.free_patterns.push(slot.pattern);
             }
         }
     }
@@ -179,13 +185,20 @@ impl Shard {
                 return;
             }
             let topic = message.topic() as usize;
-            if routes.get(topic).is_none_or(Option::is_none) {
-                if routes.len() <= topic {
-                    routes.resize_with(topic + 1, || None);
+            let passing;
+            let route = if message.topic() & PASSING != 0 {
+                passing = Some(work_out(core, patterns, by_pattern, wild, message.topic()));
+                &passing
+            } else {
+                if routes.get(topic).is_none_or(Option::is_none) {
+                    if routes.len() <= topic {
+                        routes.resize_with(topic + 1, || None);
+                    }
+                    routes[topic] = Some(work_out(core, patterns, by_pattern, wild, message.topic()));
                 }
-                routes[topic] = Some(work_out(core, patterns, by_pattern, wild, message.topic()));
-            }
-            for id in routes[topic].iter().flat_map(|route| route.iter()) {
+                &routes[topic]
+            };
+            for id in route.iter().flat_map(|route| route.iter()) {
                 let Some(slot) = &mut slots[*id as usize] else {
                     continue;
                 };

@@ -41,6 +41,10 @@ impl Subscription {
         Self { core, inbox, binding, _registered: registered, wait, ages: Ages::default() }
     }
 
+    pub(crate) const fn inbox(&self) -> &Arc<Inbox> {
+        &self.inbox
+    }
+
     /// A message that is waiting.
     #[inline]
     pub fn try_receive(&mut self) -> Result<Option<Message>, Ended> {

@@ -1,5 +1,7 @@
 //! What the bus promises in memory.
 
+mod misuse;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
