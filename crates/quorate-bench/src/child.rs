@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
 
-use crate::{bus, memory};
+use crate::{bus, gate, memory};
 
 /// The hidden first argument.
 pub(crate) const ARGUMENT: &str = "child";
@@ -65,6 +65,7 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = String>) -> anyhow::Result
         "actors" => bus::count_actors(),
         "fill" => memory::fill(&path, arguments.next().unwrap_or_default().parse()?),
         "recover" => memory::recover_once(&path),
+        "gate" => gate::path(&path.display().to_string(), arguments.next().unwrap_or_default().parse()?),
         other => bail!("there is no part {other}"),
     }
 }

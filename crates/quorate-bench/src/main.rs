@@ -1,6 +1,8 @@
 //! `quorate-bench claims [--json] [--only PREFIX]`: measures every figure the documents may quote, beside a peer or a
 //! physical limit, interleaved in one run.
 //!
+//! `quorate-bench gate [--update]` holds instruction counts of the short paths against those that are written down.
+//!
 //! Build it with `--release`; the whole-run measures start the release build of `quorate` that lies beside it.
 
 #![expect(clippy::print_stdout, reason = "its output is its purpose")]
@@ -10,6 +12,7 @@ mod bus;
 mod certificates;
 mod channels;
 mod child;
+mod gate;
 mod harness;
 mod journal;
 mod limits;
@@ -90,7 +93,14 @@ fn main() -> anyhow::Result<()> {
     match args.next().as_deref() {
         Some("claims") => {}
         Some(child::ARGUMENT) => return child::run(args),
-        _ => bail!("usage: quorate-bench claims [--json] [--only PREFIX]"),
+        Some("gate") => {
+            return match args.next().as_deref() {
+                None => gate::run(false),
+                Some("--update") => gate::run(true),
+                Some(other) => bail!("there is no option {other}; allowed is --update"),
+            };
+        }
+        _ => bail!("usage: quorate-bench claims [--json] [--only PREFIX], or quorate-bench gate [--update]"),
     }
     while let Some(arg) = args.next() {
         match arg.as_str() {

@@ -30,6 +30,21 @@ pub(crate) struct Delivered {
     pub(crate) per_second: f64,
     /// Per second of processor time of the server and of this process.
     pub(crate) per_processor_second: f64,
+    /// Per second of processor time of the server alone.
+    pub(crate) per_server_second: f64,
+}
+
+impl Delivered {
+    /// Of so many deliveries, with the processor time of the server and of this process.
+    pub(crate) fn new(deliveries: u64, time: Duration, [server, own]: [Duration; 2]) -> Self {
+        // Less than a tick is a tick.
+        let per = |spent: Duration| deliveries as f64 / spent.max(Duration::from_millis(10)).as_secs_f64();
+        Self {
+            per_second: deliveries as f64 / time.as_secs_f64(),
+            per_processor_second: per(server + own),
+            per_server_second: per(server),
+        }
+    }
 }
 
 /// Nothing where it is not installed. Its stream lies on the disk of the workspace.
@@ -156,7 +171,7 @@ pub(crate) fn publish(
         }
         order.finish(count)
     };
-    let spent = || Ok::<_, anyhow::Error>(processor_time(server.process())? + processor_time(own())?);
+    let spent = || Ok::<_, anyhow::Error>([processor_time(server.process())?, processor_time(own())?]);
     thread::scope(|scope| {
         let subscribe = &subscribe;
         let threads: Vec<_> =
@@ -169,14 +184,9 @@ pub(crate) fn publish(
         for thread in threads {
             thread.join().map_err(|_| anyhow!("a subscriber panicked"))??;
         }
-        let (time, spent) = (start.elapsed(), spent()?.saturating_sub(before));
-        let deliveries = (count * subscribers as u64) as f64;
-        // Less than a tick is a tick.
-        let spent = spent.max(Duration::from_millis(10));
-        Ok(Delivered {
-            per_second: deliveries / time.as_secs_f64(),
-            per_processor_second: deliveries / spent.as_secs_f64(),
-        })
+        let (time, after) = (start.elapsed(), spent()?);
+        let spent = [0, 1].map(|of: usize| after[of].saturating_sub(before[of]));
+        Ok(Delivered::new(count * subscribers as u64, time, spent))
     })
 }
 

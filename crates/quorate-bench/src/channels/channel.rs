@@ -77,9 +77,11 @@ fn run_open_loop<C: Channel>(per_second: u64, time: Duration) -> anyhow::Result<
     let (mut senders, receiver) = C::open(1, CAPACITY)?;
     let sender = senders.pop().ok_or_else(|| anyhow!("there is no sender"))?;
     let count = (time.as_secs_f64() * per_second as f64) as u64;
-    // Both threads are there when it begins.
-    let start = Instant::now() + Duration::from_millis(5);
+    // Both threads are there when it begins. Threads that spin are stopped by the system when they have had 95 % of a second: a pause before
+    // each run leaves it the rest.
+    let start = Instant::now() + time / 5;
     thread::scope(|scope| {
+        thread::sleep(time / 6);
         scope.spawn(move || {
             cores::pin(1);
             C::send_all(sender, Paced::new(start, per_second, count));

@@ -16,6 +16,8 @@ use crate::stores::{write_candidates, writing};
 const ROUNDS: usize = 5;
 const RELAXED_ROUNDS: usize = 9;
 const KEYS: u64 = 100_000;
+/// Keys that are written again and again.
+const HOT: u64 = 1_000;
 const WRITES: u64 = 100_000;
 const ABSENT: &str = "not built: needs the feature peers";
 
@@ -41,11 +43,12 @@ pub(crate) fn relaxed(context: &Context) -> anyhow::Result<Vec<Claim>> {
         draws += WRITES;
         write(&mut (draws..draws + WRITES).map(|draw| mix(draw) % KEYS))
     });
+    let hot = Candidate::new("hot", || write(&mut (0..WRITES).map(|draw| mix(draw) % HOT)));
     let new = Candidate::new("new", || {
         next += WRITES / 4;
         write(&mut (next - WRITES / 4..next))
     });
-    let rounds = interleave(RELAXED_ROUNDS, vec![again, new])?;
+    let rounds = interleave(RELAXED_ROUNDS, vec![again, hot, new])?;
     let claim = |(id, what, name)| {
         let claimed = Claimed { id, what, name, unit: "ns" };
         Ok(rounds.claim(context, &claimed, |nanos| *nanos)?.value_goal(Bound::AtMost(500.0)))
@@ -55,6 +58,11 @@ pub(crate) fn relaxed(context: &Context) -> anyhow::Result<Vec<Claim>> {
             "memory.write.relaxed",
             "write a value of 256 B anew to a key of 24 B, any of 100000, acknowledged in memory",
             "again",
+        ),
+        (
+            "memory.write.relaxed.hot",
+            "write a value of 256 B anew to a key of 24 B, one of 1000 hot ones, acknowledged in memory",
+            "hot",
         ),
         (
             "memory.write.relaxed.new",
