@@ -3,6 +3,8 @@
 //!
 //! `quorate-bench gate [--update]` holds instruction counts of the short paths against those that are written down.
 //!
+//! `quorate-bench soak [--minutes N] [--load F]` runs the bus and the memory at a steady load, and fails where anything grows.
+//!
 //! Build it with `--release`; the whole-run measures start the release build of `quorate` that lies beside it.
 
 #![expect(clippy::print_stdout, reason = "its output is its purpose")]
@@ -19,6 +21,7 @@ mod limits;
 mod measure;
 mod memory;
 mod runs;
+mod soak;
 mod stores;
 
 use anyhow::bail;
@@ -100,7 +103,10 @@ fn main() -> anyhow::Result<()> {
                 Some(other) => bail!("there is no option {other}; allowed is --update"),
             };
         }
-        _ => bail!("usage: quorate-bench claims [--json] [--only PREFIX], or quorate-bench gate [--update]"),
+        Some("soak") => return soak::run(args),
+        _ => bail!(
+            "usage: quorate-bench claims [--json] [--only PREFIX], quorate-bench gate [--update], or quorate-bench soak [--minutes N] [--load F]"
+        ),
     }
     while let Some(arg) = args.next() {
         match arg.as_str() {

@@ -378,7 +378,9 @@ impl Message {
         self.seq = stamp.seq;
     }
 
-    pub(crate) const fn with_id(mut self, id: MessageId) -> Self {
+    /// For those who store without a bus ([`crate::stream::Stream::publish`]); a bus gives its own.
+    #[must_use]
+    pub const fn with_id(mut self, id: MessageId) -> Self {
         self.producer = id.producer;
         self.seq = id.seq;
         self
