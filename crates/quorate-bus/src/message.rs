@@ -183,7 +183,9 @@ pub struct Message {
     inline: [u8; INLINE_MAX],
     /// Bytes in use of `inline`.
     length: u8,
-    priority: Priority,
+    /// [`Priority::lane`]. A number, and not the priority itself: an `Option` of a message would hide its tag in values that no priority has, and
+    /// each move of it would then be a move of the pieces around that byte, which the next one waits for.
+    lane: u8,
     topic: u32,
     producer: u64,
     seq: u64,
@@ -191,11 +193,12 @@ pub struct Message {
 }
 
 const _: () = assert!(size_of::<Message>() == 96, "a message is a line and a half");
+const _: () = assert!(size_of::<Option<Message>>() > size_of::<Message>(), "its tag is beside it");
 
 impl fmt::Debug for Message {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut out = f.debug_struct("Message");
-        out.field("id", &self.id()).field("priority", &self.priority).field("bytes", &self.payload().len());
+        out.field("id", &self.id()).field("priority", &self.priority()).field("bytes", &self.payload().len());
         if let Some(extra) = &self.extra {
             out.field("extra", extra);
         }
@@ -226,7 +229,7 @@ impl Message {
 
     #[inline]
     const fn inline(inline: [u8; INLINE_MAX], length: u8) -> Self {
-        Self { inline, length, priority: Priority::Normal, topic: 0, producer: 0, seq: 0, extra: None }
+        Self { inline, length, lane: Priority::Normal as u8, topic: 0, producer: 0, seq: 0, extra: None }
     }
 
     #[cold]
@@ -269,7 +272,10 @@ impl Message {
     }
 
     pub const fn priority(&self) -> Priority {
-        self.priority
+        match Priority::from_lane(self.lane) {
+            Some(priority) => priority,
+            None => Priority::Background,
+        }
     }
 
     /// The producer and the producer's number for it; numbers of one producer only grow.
@@ -309,7 +315,7 @@ impl Message {
 
     #[must_use]
     pub const fn with_priority(mut self, priority: Priority) -> Self {
-        self.priority = priority;
+        self.lane = priority as u8;
         self
     }
 
@@ -407,13 +413,13 @@ unsafe impl crate::ring::Emplace<Message> for Stamped<'_> {
     #[inline]
     fn emplace(self, place: &mut std::mem::MaybeUninit<Message>) {
         let Self(message, stamp) = self;
-        let Message { inline, length, priority, extra, topic: _, producer: _, seq: _ } = message;
+        let Message { inline, length, lane, extra, topic: _, producer: _, seq: _ } = message;
         let place = place.as_mut_ptr();
         // SAFETY: the pointer comes from a reference to a place for a message; each of these is a field of it.
         unsafe {
             (&raw mut (*place).inline).write(*inline);
             (&raw mut (*place).length).write(*length);
-            (&raw mut (*place).priority).write(*priority);
+            (&raw mut (*place).lane).write(*lane);
             (&raw mut (*place).topic).write(stamp.topic);
             (&raw mut (*place).producer).write(stamp.producer);
             (&raw mut (*place).seq).write(stamp.seq);
