@@ -8,6 +8,7 @@ use crossbeam_skiplist::SkipSet;
 use foldhash::quality::RandomState;
 use papaya::HashMap;
 use quorate_base::{Millis, Timestamp};
+use seize::Collector;
 
 use crate::actor::{Access, Actor};
 use crate::counter::Counter;
@@ -49,6 +50,9 @@ impl std::fmt::Debug for Namespace {
     }
 }
 
+/// Versions that leave the map together: each time every core is interrupted for a barrier, and until then they hold their memory.
+const RETIRED_TOGETHER: usize = 128;
+
 /// The past asked for is no longer kept.
 #[derive(Debug)]
 pub(crate) struct ForgottenAt {
@@ -67,7 +71,10 @@ impl Namespace {
             age: AtomicU64::new(u64::MAX),
             quota: Default::default(),
             ttl: AtomicU64::new(0),
-            map: HashMap::with_hasher(RandomState::default()),
+            map: HashMap::builder()
+                .hasher(RandomState::default())
+                .collector(Collector::new().batch_size(RETIRED_TOGETHER))
+                .build(),
             order: SkipSet::new(),
             tags: SkipSet::new(),
             gone_floor: AtomicU64::new(0),
