@@ -28,59 +28,84 @@ const KEY: u16 = 1 << 5;
 const HEADERS: u16 = 1 << 6;
 const KNOWN: u16 = (1 << 7) - 1;
 
+/// Bytes before the topic.
+const HEAD: usize = 21;
+
 fn put_text(out: &mut Vec<u8>, text: &str) {
     let length = text.floor_char_boundary(usize::from(u16::MAX));
     out.extend((length as u16).to_le_bytes());
     out.extend(&text.as_bytes()[..length]);
 }
 
+/// Which of the fields in brackets a message has.
+fn fields(extra: &Extra) -> u16 {
+    let present = [
+        (CORRELATION, extra.correlation.is_some()),
+        (CAUSATION, extra.causation.is_some()),
+        (TRACE, extra.trace.is_some()),
+        (DEADLINE, extra.deadline.is_some()),
+        (REPLY, extra.reply.is_some()),
+        (KEY, extra.key.is_some()),
+        (HEADERS, !extra.headers.is_empty()),
+    ];
+    present.into_iter().filter(|(_, present)| *present).fold(0, |fields, (field, _)| fields | field)
+}
+
 /// Appends a message and the topic it was published to.
 pub fn encode(out: &mut Vec<u8>, topic: &str, message: &Message) {
-    out.push(message.priority() as u8);
-    let at = out.len();
-    out.extend([0; 2]);
-    let id = message.id();
-    out.extend(id.producer.to_le_bytes());
-    out.extend(id.seq.to_le_bytes());
-    put_text(out, topic);
-    let mut fields = 0;
-    if let Some(extra) = message.extra() {
-        for (bit, id) in [(CORRELATION, extra.correlation), (CAUSATION, extra.causation)] {
-            if let Some(id) = id {
-                fields |= bit;
-                out.extend(id.producer.to_le_bytes());
-                out.extend(id.seq.to_le_bytes());
-            }
-        }
-        if let Some(trace) = extra.trace {
-            fields |= TRACE;
-            out.extend(trace.trace.to_le_bytes());
-            out.extend(trace.span.to_le_bytes());
-            out.push(trace.flags);
-        }
-        if let Some(deadline) = extra.deadline {
-            fields |= DEADLINE;
-            out.extend(deadline.0.to_le_bytes());
-        }
-        for (bit, text) in [(REPLY, &extra.reply), (KEY, &extra.key)] {
-            if let Some(text) = text {
-                fields |= bit;
-                put_text(out, text);
-            }
-        }
-        if !extra.headers.is_empty() {
-            fields |= HEADERS;
-            out.push(extra.headers.len().min(HEADERS_MAX) as u8);
-            for (name, value) in extra.headers.iter().take(HEADERS_MAX) {
-                put_text(out, name);
-                put_text(out, value);
-            }
+    put(out, topic, message.priority(), message.id(), message.extra(), message.payload());
+}
+
+/// As [`encode`], of a message that is not made.
+pub(crate) fn put(
+    out: &mut Vec<u8>,
+    topic: &str,
+    priority: Priority,
+    id: MessageId,
+    extra: Option<&Extra>,
+    payload: &[u8],
+) {
+    let fields = extra.map_or(0, fields);
+    let topic = &topic[..topic.floor_char_boundary(usize::from(u16::MAX))];
+    out.reserve(HEAD + topic.len() + 4 + payload.len());
+    let mut head = [0; HEAD];
+    head[0] = priority as u8;
+    head[1..3].copy_from_slice(&fields.to_le_bytes());
+    head[3..11].copy_from_slice(&id.producer.to_le_bytes());
+    head[11..19].copy_from_slice(&id.seq.to_le_bytes());
+    head[19..].copy_from_slice(&(topic.len() as u16).to_le_bytes());
+    out.extend_from_slice(&head);
+    out.extend_from_slice(topic.as_bytes());
+    if let Some(extra) = extra.filter(|_| fields != 0) {
+        put_fields(out, extra);
+    }
+    out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
+    out.extend_from_slice(payload);
+}
+
+fn put_fields(out: &mut Vec<u8>, extra: &Extra) {
+    for id in [extra.correlation, extra.causation].into_iter().flatten() {
+        out.extend(id.producer.to_le_bytes());
+        out.extend(id.seq.to_le_bytes());
+    }
+    if let Some(trace) = extra.trace {
+        out.extend(trace.trace.to_le_bytes());
+        out.extend(trace.span.to_le_bytes());
+        out.push(trace.flags);
+    }
+    if let Some(deadline) = extra.deadline {
+        out.extend(deadline.0.to_le_bytes());
+    }
+    for text in [&extra.reply, &extra.key].into_iter().flatten() {
+        put_text(out, text);
+    }
+    if !extra.headers.is_empty() {
+        out.push(extra.headers.len().min(HEADERS_MAX) as u8);
+        for (name, value) in extra.headers.iter().take(HEADERS_MAX) {
+            put_text(out, name);
+            put_text(out, value);
         }
     }
-    out[at..at + 2].copy_from_slice(&fields.to_le_bytes());
-    let payload = message.payload();
-    out.extend((payload.len() as u32).to_le_bytes());
-    out.extend(payload);
 }
 
 /// Reads fields off the front of bytes.
@@ -130,37 +155,47 @@ impl<'a> Reader<'a> {
 }
 
 /// Reads a message that fills `bytes`: its topic and itself. A long payload is copied; [`decode_shared`] shares it.
+#[inline]
 pub fn decode(bytes: &[u8]) -> Result<(&str, Message), Malformed> {
-    let (topic, message, payload) = head(bytes)?;
-    Ok((topic, rebuild(Message::new(payload), message)))
+    let (topic, head, payload) = head(bytes)?;
+    Ok((topic, Message::new(payload).rebuilt(head.id, head.priority, head.extra)))
 }
 
 /// As [`decode`], with a payload that shares the memory of `bytes`.
 pub fn decode_shared(bytes: &Bytes) -> Result<(&str, Message), Malformed> {
-    let (topic, message, payload) = head(bytes)?;
-    Ok((topic, rebuild(Message::shared(bytes.slice_ref(payload)), message)))
+    let (topic, head, payload) = head(bytes)?;
+    let message = Message::shared(bytes.slice_ref(payload));
+    Ok((topic, message.rebuilt(head.id, head.priority, head.extra)))
 }
 
 struct Head {
     id: MessageId,
     priority: Priority,
-    extra: Extra,
+    extra: Option<Box<Extra>>,
 }
 
-fn rebuild(message: Message, head: Head) -> Message {
-    message.with_priority(head.priority).with_id(head.id).with_extra(head.extra)
-}
-
+#[inline]
 fn head(bytes: &[u8]) -> Result<(&str, Head, &[u8]), Malformed> {
     let mut reader = Reader(bytes);
     let priority = Priority::from_lane(reader.u8()?).ok_or(Malformed("there is no such priority"))?;
     let fields = reader.u16()?;
+    let id = reader.id()?;
+    let topic = reader.text()?;
+    let extra = if fields == 0 { None } else { Some(read_fields(&mut reader, fields)?) };
+    let length = reader.u32()? as usize;
+    let payload = reader.bytes(length)?;
+    if !reader.0.is_empty() {
+        return Err(Malformed("something follows the payload"));
+    }
+    Ok((topic, Head { id, priority, extra }, payload))
+}
+
+#[cold]
+fn read_fields(reader: &mut Reader<'_>, fields: u16) -> Result<Box<Extra>, Malformed> {
     if fields & !KNOWN != 0 {
         return Err(Malformed("it has fields that this version does not know"));
     }
-    let id = reader.id()?;
-    let topic = reader.text()?;
-    let mut extra = Extra::default();
+    let mut extra = Box::<Extra>::default();
     if fields & CORRELATION != 0 {
         extra.correlation = Some(reader.id()?);
     }
@@ -190,10 +225,5 @@ fn head(bytes: &[u8]) -> Result<(&str, Head, &[u8]), Malformed> {
             extra.headers.push((name, reader.text()?.into()));
         }
     }
-    let length = reader.u32()? as usize;
-    let payload = reader.bytes(length)?;
-    if !reader.0.is_empty() {
-        return Err(Malformed("something follows the payload"));
-    }
-    Ok((topic, Head { id, priority, extra }, payload))
+    Ok(extra)
 }

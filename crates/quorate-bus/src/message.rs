@@ -363,6 +363,16 @@ impl Message {
         self
     }
 
+    /// The message of which these were read.
+    #[inline]
+    pub(crate) fn rebuilt(mut self, id: MessageId, priority: Priority, extra: Option<Box<Extra>>) -> Self {
+        (self.producer, self.seq, self.lane) = (id.producer, id.seq, priority as u8);
+        match extra {
+            None => self,
+            Some(extra) => self.with_extra(*extra),
+        }
+    }
+
     /// Gives it these fields in place of those it has.
     #[must_use]
     pub fn with_extra(mut self, extra: Extra) -> Self {

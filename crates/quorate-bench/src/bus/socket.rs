@@ -203,7 +203,7 @@ fn publish(mut client: Client, bytes: usize, count: u64, received: &AtomicU64) -
     let (mut unsent, mut waited) = (0, Instant::now());
     for sequence in 0..count {
         payload[..8].copy_from_slice(&sequence.to_le_bytes());
-        client.publish_later(TOPIC, &Message::new(&payload))?;
+        client.publish_payload_later(TOPIC, &payload)?;
         unsent += bytes;
         if unsent >= BATCH || sequence + 1 == count {
             client.flush()?;
@@ -230,7 +230,7 @@ fn ping_pong(served: &Served, bytes: usize) -> anyhow::Result<Percentiles> {
         let echo = scope.spawn(move || -> anyhow::Result<()> {
             for _ in 0..TRIPS {
                 receive(&mut back)?;
-                back.publish_later("pong", &Message::new(payload))?;
+                back.publish_payload_later("pong", payload)?;
                 back.flush()?;
             }
             Ok(())
@@ -238,7 +238,7 @@ fn ping_pong(served: &Served, bytes: usize) -> anyhow::Result<Percentiles> {
         let mut latencies = Latencies::new();
         for _ in 0..TRIPS {
             let start = Instant::now();
-            there.publish_later("ping", &Message::new(payload))?;
+            there.publish_payload_later("ping", payload)?;
             there.flush()?;
             receive(&mut there)?;
             latencies.record_time(start.elapsed() / 2);

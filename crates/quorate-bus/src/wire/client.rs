@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use quorate_base::Timestamp;
@@ -16,6 +17,11 @@ use crate::message::Message;
 
 /// Bytes of a frame that a client takes.
 const FRAME_MAX: usize = (64 << 20) + OVERHEAD_MAX;
+
+/// How long a client waits to be greeted.
+const GREETING: Duration = Duration::from_secs(10);
+/// By how much longer than asked a read may wait.
+const LATE: Duration = Duration::from_millis(1);
 
 /// Messages published before their answers are read.
 const TOGETHER_MAX: usize = 4096;
@@ -44,7 +50,7 @@ pub enum Error {
 pub enum Event {
     Message {
         subscription: u32,
-        topic: String,
+        topic: Arc<str>,
         message: Message,
     },
     /// To be answered with [`Client::answer`].
@@ -53,7 +59,7 @@ pub enum Event {
         offset: u64,
         attempt: u32,
         time: Timestamp,
-        topic: String,
+        topic: Arc<str>,
         message: Message,
     },
     /// The subscription is over.
@@ -82,6 +88,10 @@ pub struct Client {
     used: usize,
     events: VecDeque<Event>,
     answers: HashMap<u32, Answer>,
+    /// That of the last message, which is often that of the next.
+    topic: Arc<str>,
+    /// How long a read waits.
+    patience: Option<Duration>,
 }
 
 impl Client {
@@ -89,7 +99,7 @@ impl Client {
     pub fn connect(path: &Path) -> Result<Self, Error> {
         let mut stream =
             server::connect(path).map_err(|source| Error::NotServed { path: path.to_owned(), source })?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stream.set_read_timeout(Some(GREETING))?;
         let said = stream.write_all(&PREFACE);
         let mut answer = [0; 8];
         if said.is_err() || stream.read_exact(&mut answer).is_err() {
@@ -116,6 +126,8 @@ impl Client {
             used: 0,
             events: VecDeque::new(),
             answers: HashMap::new(),
+            topic: Arc::default(),
+            patience: Some(GREETING),
         })
     }
 
@@ -135,6 +147,12 @@ impl Client {
     /// Puts a message into the buffer, to be sent with the next [`flush`](Self::flush); nobody answers.
     pub fn publish_later(&mut self, topic: &str, message: &Message) -> Result<(), Error> {
         frame::put_publish(&mut self.out, 0, topic, message);
+        if self.out.len() >= 64 << 10 { self.flush() } else { Ok(()) }
+    }
+
+    /// As [`publish_later`](Self::publish_later), of a message of the usual priority that has nothing but a payload.
+    pub fn publish_payload_later(&mut self, topic: &str, payload: &[u8]) -> Result<(), Error> {
+        frame::put_payload(&mut self.out, topic, payload);
         if self.out.len() >= 64 << 10 { self.flush() } else { Ok(()) }
     }
 
@@ -159,6 +177,9 @@ impl Client {
 
     /// Sends what is in the buffer.
     pub fn flush(&mut self) -> Result<(), Error> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
         let sent = self.stream.write_all(&self.out);
         self.out.clear();
         Ok(sent?)
@@ -253,6 +274,21 @@ impl Client {
         }
     }
 
+    /// Sets how long a read waits, where that is not about what it was. Shorter waits are repeated, which costs less than telling the system each
+    /// time.
+    fn wait_for(&mut self, left: Option<Duration>) -> Result<(), Error> {
+        let well = match (self.patience, left) {
+            (None, None) => true,
+            (Some(patience), Some(left)) => patience <= left + LATE && patience >= left / 2,
+            _ => false,
+        };
+        if !well {
+            self.stream.set_read_timeout(left)?;
+            self.patience = left;
+        }
+        Ok(())
+    }
+
     /// Reads what is there; `false` when the time is over.
     fn read(&mut self, end: Option<Instant>) -> Result<bool, Error> {
         self.buffer.copy_within(self.used..self.filled, 0);
@@ -267,12 +303,14 @@ impl Client {
         if left == Some(Duration::ZERO) {
             return Ok(false);
         }
-        self.stream.set_read_timeout(left)?;
+        self.wait_for(left)?;
         match self.stream.read(&mut self.buffer[self.filled..]) {
             Ok(0) => return Err(Error::Closed),
             Ok(read) => self.filled += read,
             Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => return Ok(false),
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                    return Ok(end.is_none_or(|end| Instant::now() < end));
+                }
                 io::ErrorKind::Interrupted => return Ok(true),
                 _ => return Err(error.into()),
             },
@@ -296,7 +334,8 @@ impl Client {
                     self.answers.insert(number, failed);
                 }
                 ToClient::Message { subscription, topic, message } => {
-                    self.events.push_back(Event::Message { subscription, topic: topic.to_owned(), message });
+                    let topic = shared(&mut self.topic, topic);
+                    self.events.push_back(Event::Message { subscription, topic, message });
                 }
                 ToClient::Delivery { subscription, offset, attempt, time_ms, topic, message } => {
                     self.events.push_back(Event::Delivery {
@@ -304,7 +343,7 @@ impl Client {
                         offset,
                         attempt,
                         time: Timestamp(time_ms),
-                        topic: topic.to_owned(),
+                        topic: shared(&mut self.topic, topic),
                         message,
                     });
                 }
@@ -321,4 +360,12 @@ impl Client {
         }
         Ok(true)
     }
+}
+
+/// A topic that may be the same as the last.
+fn shared(last: &mut Arc<str>, topic: &str) -> Arc<str> {
+    if **last != *topic {
+        *last = topic.into();
+    }
+    Arc::clone(last)
 }

@@ -163,7 +163,7 @@ fn speak_frames(shared: &Arc<Shared>, stream: UnixStream) {
     let Ok(writer) = start_writer(&outgoing, &stream) else {
         return;
     };
-    let mut reader = Incoming { shared, outgoing: &outgoing, senders: HashMap::new() };
+    let mut reader = Incoming { shared, outgoing: &outgoing, senders: Senders::default() };
     reader.run(stream);
     if shared.stopping.load(Ordering::Acquire) {
         // The server ends, not the client: it still gets what is there for it.
@@ -198,7 +198,7 @@ fn start_writer(
 /// Writes what is for the client, as much at a time as there is.
 fn write(outgoing: &Outgoing, mut stream: UnixStream) {
     let mut bytes = Vec::with_capacity(2 * WRITE_STEP);
-    let mut names = HashMap::new();
+    let mut names = Names::default();
     loop {
         let mut due = None;
         let mut gather = |bytes: &mut Vec<u8>| {
@@ -235,8 +235,29 @@ fn write(outgoing: &Outgoing, mut stream: UnixStream) {
     }
 }
 
+/// Topics by their numbers.
+#[derive(Default)]
+struct Names {
+    all: HashMap<u32, Arc<str>>,
+    /// That of the last message, which is often that of the next.
+    last: Option<(u32, Arc<str>)>,
+}
+
+impl Names {
+    fn of(&mut self, topic: u32, name: impl FnOnce() -> String) -> &str {
+        if self.last.as_ref().is_none_or(|(last, _)| *last != topic) {
+            if self.all.len() > SENDERS_MAX {
+                self.all.clear();
+            }
+            let name = self.all.entry(topic).or_insert_with(|| name().into());
+            self.last = Some((topic, Arc::clone(name)));
+        }
+        self.last.as_ref().map_or("", |(_, name)| name)
+    }
+}
+
 /// Takes what waits for the client; answers when to look again though nobody rings.
-fn collect(outgoing: &Outgoing, bytes: &mut Vec<u8>, names: &mut HashMap<u32, String>) -> Option<Timestamp> {
+fn collect(outgoing: &Outgoing, bytes: &mut Vec<u8>, names: &mut Names) -> Option<Timestamp> {
     let mut due: Option<Timestamp> = None;
     let mut sources = outgoing.sources();
     let mut ended = Vec::new();
@@ -260,10 +281,7 @@ fn collect(outgoing: &Outgoing, bytes: &mut Vec<u8>, names: &mut HashMap<u32, St
                             break;
                         }
                     };
-                    if names.len() > SENDERS_MAX {
-                        names.clear();
-                    }
-                    let topic = names.entry(message.topic()).or_insert_with(|| live.topic_name(&message));
+                    let topic = names.of(message.topic(), || live.topic_name(&message));
                     frame::put_message(bytes, subscription, topic, &message);
                     if bytes.len() >= WRITE_STEP {
                         break;
@@ -311,7 +329,40 @@ fn collect(outgoing: &Outgoing, bytes: &mut Vec<u8>, names: &mut HashMap<u32, St
 struct Incoming<'a> {
     shared: &'a Arc<Shared>,
     outgoing: &'a Arc<Outgoing>,
-    senders: HashMap<String, Sender>,
+    senders: Senders,
+}
+
+/// Those of the topics a client publishes to.
+#[derive(Default)]
+struct Senders {
+    all: Vec<Sender>,
+    by_topic: HashMap<String, usize>,
+    /// The topic of the last message, which is often that of the next.
+    last: Option<(String, usize)>,
+}
+
+impl Senders {
+    /// Where the sender of a topic is; until another is asked for.
+    fn find(&mut self, shared: &Shared, topic: &str) -> Result<usize, Error> {
+        match &self.last {
+            Some((last, at)) if last == topic => return Ok(*at),
+            _ => {}
+        }
+        let at = match self.by_topic.get(topic) {
+            Some(at) => *at,
+            None => {
+                let sender = shared.bus.sender(topic)?;
+                if self.all.len() >= SENDERS_MAX {
+                    *self = Self::default();
+                }
+                self.by_topic.insert(topic.to_owned(), self.all.len());
+                self.all.push(sender);
+                self.all.len() - 1
+            }
+        };
+        self.last = Some((topic.to_owned(), at));
+        Ok(at)
+    }
 }
 
 impl Incoming<'_> {
@@ -378,14 +429,8 @@ impl Incoming<'_> {
     }
 
     fn sender(&mut self, topic: &str) -> Result<&mut Sender, Error> {
-        if !self.senders.contains_key(topic) {
-            let sender = self.shared.bus.sender(topic)?;
-            if self.senders.len() >= SENDERS_MAX {
-                self.senders.clear();
-            }
-            self.senders.insert(topic.to_owned(), sender);
-        }
-        self.senders.get_mut(topic).ok_or(Error::Down)
+        let at = self.senders.find(self.shared, topic)?;
+        Ok(&mut self.senders.all[at])
     }
 
     fn publish(&mut self, number: u32, topic: &str, message: Message) {

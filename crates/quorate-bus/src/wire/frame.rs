@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bus::Sent;
 use crate::codec::{self, Malformed, Reader};
-use crate::message::Message;
+use crate::message::{Message, MessageId, Priority};
 
 /// What a client of this version says first: a zero byte, so that it is no line, a name and the version.
 pub const PREFACE: [u8; 8] = *b"\0QRTBUS\x01";
@@ -127,6 +127,14 @@ pub(crate) fn put_publish(out: &mut Vec<u8>, number: u32, topic: &str, message: 
     frame(out, 1, |out| {
         out.extend(number.to_le_bytes());
         codec::encode(out, topic, message);
+    });
+}
+
+/// As [`put_publish`], of a message of the usual priority that has nothing but a payload, and without an answer.
+pub(crate) fn put_payload(out: &mut Vec<u8>, topic: &str, payload: &[u8]) {
+    frame(out, 1, |out| {
+        out.extend(0_u32.to_le_bytes());
+        codec::put(out, topic, Priority::Normal, MessageId { producer: 0, seq: 0 }, None, payload);
     });
 }
 

@@ -42,7 +42,7 @@ fn from_stream(consumer: &str) -> SubscribeBody {
 fn next(client: &mut Client) -> (String, String) {
     match client.next(Some(LONG)).unwrap().unwrap() {
         Event::Message { topic, message, .. } => {
-            (topic, String::from_utf8_lossy(message.payload()).into_owned())
+            (topic.to_string(), String::from_utf8_lossy(message.payload()).into_owned())
         }
         other => panic!("{other:?}"),
     }
@@ -120,7 +120,7 @@ fn what_one_process_publishes_another_receives() {
     assert_eq!(one.publish("a.b", &message).unwrap().delivered, 1);
     match other.next(Some(LONG)).unwrap().unwrap() {
         Event::Message { subscription: found, topic, message } => {
-            assert_eq!((found, topic.as_str(), message.payload()), (subscription, "a.b", &b"hello"[..]));
+            assert_eq!((found, &*topic, message.payload()), (subscription, "a.b", &b"hello"[..]));
             assert_eq!((message.priority(), message.header("role")), (Priority::High, Some("tester")));
         }
         other => panic!("{other:?}"),
