@@ -17,7 +17,7 @@ use crate::stream::{self, Stream};
 use crate::subscription::Subscription;
 use crate::sync::Padded;
 use crate::timer::Timer;
-use crate::topic::{self, Pattern, Topic};
+use crate::topic::{self, Pattern};
 use crate::wait::{Bell, Wait};
 
 /// Replies are expected on topics below this one.
@@ -225,7 +225,7 @@ impl Bus {
 
     /// Who publishes to one topic, with its route in hand: the fast way.
     pub fn sender(&self, topic: &str) -> Result<Sender, Error> {
-        Topic::new(topic)?;
+        topic::check(topic)?;
         self.core.up()?;
         let router = &self.core.router;
         let entry = match router.known(topic) {
@@ -237,7 +237,7 @@ impl Bus {
         let (version, route) = router.route(&entry);
         Ok(Sender {
             core: Arc::clone(&self.core),
-            counter: entry.counter(),
+            counter: None,
             entry,
             version,
             route,
@@ -438,7 +438,8 @@ pub struct Sender {
     /// The producer's id may be the caller's and anybody's; this is nobody else's.
     who: Who,
     seq: u64,
-    counter: Arc<Padded<AtomicU64>>,
+    /// Messages so far; made with the first.
+    counter: Option<Arc<Padded<AtomicU64>>>,
 }
 
 impl Sender {
@@ -468,10 +469,17 @@ impl Sender {
         for message in messages {
             let id = message.id();
             let stamp = Stamp { topic: self.entry.id, producer: id.producer, seq: id.seq };
-            self.counter.0.store(self.counter.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            self.count(1);
             sent.push(Sent { stored, ..self.send_to_subscribers(message, stamp) });
         }
         Ok(sent)
+    }
+
+    #[inline]
+    fn count(&mut self, messages: u64) {
+        let counter = &self.counter.get_or_insert_with(|| self.entry.counter()).0;
+        // Nobody else writes it.
+        counter.store(counter.load(Ordering::Relaxed) + messages, Ordering::Relaxed);
     }
 
     /// Whether what is published goes to a durable stream.
@@ -509,7 +517,7 @@ impl Sender {
         self.check(&message)?;
         self.refresh();
         self.seq = self.seq.wrapping_add(1);
-        self.counter.0.store(self.counter.0.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        self.count(1);
         if let ([target], [], [], false) =
             (&*self.route.targets, &*self.route.groups, &*self.route.streams, self.route.has_filters)
         {
@@ -577,7 +585,7 @@ impl Sender {
                 Some(message)
             });
             self.seq += pushed as u64;
-            self.counter.0.store(self.counter.0.load(Ordering::Relaxed) + pushed as u64, Ordering::Relaxed);
+            self.count(pushed as u64);
             sent.delivered += pushed as u32;
             rest = &rest[pushed..];
         }
@@ -594,7 +602,9 @@ impl Sender {
 
 impl Drop for Sender {
     fn drop(&mut self) {
-        self.entry.retire(self.counter.0.load(Ordering::Relaxed));
+        if let Some(counter) = &self.counter {
+            self.entry.retire(counter.0.load(Ordering::Relaxed));
+        }
     }
 }
 

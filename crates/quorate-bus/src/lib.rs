@@ -50,5 +50,5 @@ pub use report::Report;
 pub use router::{Balance, TooManyTopics};
 pub use shard::{HandlerId, Shard, Stop};
 pub use subscription::{Ended, Losses, Subscription};
-pub use topic::{Pattern, Topic};
+pub use topic::Pattern;
 pub use wait::Wait;

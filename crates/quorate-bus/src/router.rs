@@ -10,6 +10,8 @@ use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
+use foldhash::quality::RandomState;
+
 use crate::filter::Filter;
 use crate::inbox::Inbox;
 use crate::stream::Stream;
@@ -29,7 +31,7 @@ const BUCKETS: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) id: u32,
-    pub(crate) name: Box<str>,
+    pub(crate) name: Arc<str>,
     /// Raised when an exact subscription to it comes or goes.
     changed: AtomicU64,
     bucket: usize,
@@ -48,7 +50,9 @@ impl Entry {
     pub(crate) fn counter(&self) -> Arc<Padded<AtomicU64>> {
         let counter = Arc::new(Padded(AtomicU64::new(0)));
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
-        counters.live.retain(|counter| counter.strong_count() > 0);
+        if counters.live.len() == counters.live.capacity() {
+            counters.live.retain(|counter| counter.strong_count() > 0);
+        }
         counters.live.push(Arc::downgrade(&counter));
         counter
     }
@@ -210,7 +214,7 @@ pub(crate) struct Router {
 
 #[derive(Debug, Default)]
 struct Topics {
-    by_name: HashMap<Box<str>, Arc<Entry>>,
+    by_name: HashMap<Arc<str>, Arc<Entry>, RandomState>,
     by_id: Vec<Arc<Entry>>,
     passing: HashMap<u32, Arc<Entry>>,
     next_passing: u32,
@@ -219,16 +223,16 @@ struct Topics {
 }
 
 impl Topics {
-    fn add(&mut self, id: u32, name: &str) -> Arc<Entry> {
+    fn add(&mut self, id: u32, name: Arc<str>) -> Arc<Entry> {
         let entry = Arc::new(Entry {
             id,
-            name: name.into(),
+            bucket: bucket(&name),
+            name,
             changed: AtomicU64::new(0),
-            bucket: bucket(name),
             route: Mutex::default(),
             counters: Mutex::default(),
         });
-        self.by_name.insert(name.into(), Arc::clone(&entry));
+        self.by_name.insert(Arc::clone(&entry.name), Arc::clone(&entry));
         entry
     }
 }
@@ -292,6 +296,15 @@ impl Router {
 
     /// The entry of a topic, which must be a checked one.
     pub(crate) fn topic(&self, name: &str) -> Result<Arc<Entry>, TooManyTopics> {
+        self.topic_named(name, || name.into())
+    }
+
+    /// As [`topic`](Self::topic), with the name that a new one is to have.
+    fn topic_named(
+        &self,
+        name: &str,
+        shared: impl FnOnce() -> Arc<str>,
+    ) -> Result<Arc<Entry>, TooManyTopics> {
         if let Some(entry) = self.known(name) {
             return Ok(entry);
         }
@@ -303,7 +316,7 @@ impl Router {
             return Err(TooManyTopics(self.topics_max));
         }
         let id = topics.by_id.len() as u32;
-        let entry = topics.add(id, name);
+        let entry = topics.add(id, shared());
         topics.by_id.push(Arc::clone(&entry));
         Ok(entry)
     }
@@ -323,7 +336,7 @@ impl Router {
             topics.next_passing = topics.next_passing.wrapping_add(1);
             id = PASSING | topics.next_passing;
         }
-        let entry = topics.add(id, name);
+        let entry = topics.add(id, name.into());
         topics.passing.insert(id, entry);
         Ok(Passing { router: self, id })
     }
@@ -375,7 +388,11 @@ impl Router {
 
     /// Binds a pattern; whoever publishes after this returns knows of it.
     pub(crate) fn bind(&self, pattern: Pattern, binding: Binding) -> Result<u64, TooManyTopics> {
-        let entry = if pattern.is_exact() { Some(self.topic(pattern.as_str())?) } else { None };
+        let entry = if pattern.is_exact() {
+            Some(self.topic_named(pattern.as_str(), || Arc::clone(pattern.shared()))?)
+        } else {
+            None
+        };
         let mut bindings = self.bindings();
         let id = bindings.next;
         bindings.next += 1;

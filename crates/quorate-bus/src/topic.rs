@@ -4,6 +4,7 @@
 //! for one or more. These are the terms and rules of NATS subjects.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// Bytes of a topic or pattern.
 pub const LENGTH_MAX: usize = 512;
@@ -27,44 +28,26 @@ pub enum Error {
     RestNotLast,
 }
 
-/// A checked topic.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Topic(Box<str>);
+/// Whether a text is a topic.
+pub fn check(text: &str) -> Result<(), Error> {
+    check_text(text, Wildcards::No)
+}
 
-impl Topic {
+/// A checked pattern. Clones share their text.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Pattern(Arc<str>);
+
+impl Pattern {
     pub fn new(text: &str) -> Result<Self, Error> {
-        check(text, Wildcards::No)?;
+        check_text(text, Wildcards::Yes)?;
         Ok(Self(text.into()))
     }
 
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
 
-impl fmt::Debug for Topic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", &self.0)
-    }
-}
-
-impl fmt::Display for Topic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// A checked pattern.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Pattern(Box<str>);
-
-impl Pattern {
-    pub fn new(text: &str) -> Result<Self, Error> {
-        check(text, Wildcards::Yes)?;
-        Ok(Self(text.into()))
-    }
-
-    pub fn as_str(&self) -> &str {
+    pub(crate) const fn shared(&self) -> &Arc<str> {
         &self.0
     }
 
@@ -109,7 +92,7 @@ enum Wildcards {
     No,
 }
 
-fn check(text: &str, wildcards: Wildcards) -> Result<(), Error> {
+fn check_text(text: &str, wildcards: Wildcards) -> Result<(), Error> {
     if text.is_empty() || text.len() > LENGTH_MAX {
         return Err(Error::Length(text.len()));
     }
