@@ -82,12 +82,10 @@ pub(crate) fn durable(context: &Context) -> anyhow::Result<Vec<Claim>> {
         chosen(writing::<Quorate>(folder.path())?, &["quorate.one", "quorate.concurrent100"]).collect();
     candidates.extend(write_candidates(folder.path())?);
     let rounds = interleave(ROUNDS, candidates)?;
-    let peers = |kinds: &[&str]| -> Vec<String> {
-        let stores = ["redb", "fjall", "lmdb", "sqlite"].into_iter();
-        stores.flat_map(|store| kinds.iter().map(move |kind| format!("{store}.{kind}"))).collect()
-    };
-    let (alone, many) = (peers(&["one"]), peers(&["concurrent100", "queued100"]));
-    let raw = vec!["log-and-map.concurrent100".to_owned()];
+    let peers = |kind: &str| ["redb", "fjall", "lmdb", "sqlite"].map(|store| format!("{store}.{kind}"));
+    let [alone, many, queued] = ["one", "concurrent100", "queued100"].map(peers);
+    let raw = ["log-and-map.concurrent100".to_owned()];
+    let with_a_queue = "100 threads, beside stores with a queue of ours before them,";
     let what = |who| {
         format!(
             "values of 256 B written by {who}, acknowledged when they are on the disk, to a store of 100000"
@@ -95,8 +93,9 @@ pub(crate) fn durable(context: &Context) -> anyhow::Result<Vec<Claim>> {
     };
     let mut claims = Vec::new();
     for (id, name, who, peers, least) in [
-        ("memory.write.durable", "quorate.one", "one thread", &alone, 0.9),
+        ("memory.write.durable", "quorate.one", "one thread", &alone[..], 0.9),
         ("memory.write.durable.100", "quorate.concurrent100", "100 threads", &many, 3.0),
+        ("memory.write.durable.100.queued", "quorate.concurrent100", with_a_queue, &queued, 1.0),
         ("memory.write.durable.100.raw", "quorate.concurrent100", "100 threads", &raw, 0.5),
     ] {
         let (names, what): (Vec<&str>, _) = (peers.iter().map(String::as_str).collect(), what(who));
