@@ -2,21 +2,26 @@
 //!
 //! The node calls [`decide`] after every record until it has nothing to say, appending what it says to the journal.
 
-use quorate_base::{BallotId, Timestamp};
+use std::collections::BTreeMap;
+
+use quorate_base::{AgentId, BallotId, TaskId, Timestamp};
 
 use crate::panel;
 use crate::record::{Record, RunKind, RunOutcome, TaskOutcome};
-use crate::state::{ChangeState, State, TaskState};
+use crate::state::{ChangeState, State};
+
+/// Agents that are being launched, by their tasks: what the state does not know yet.
+pub type Launching = BTreeMap<TaskId, AgentId>;
 
 /// The records that follow from the state now. Every one of them changes the state so that it does not follow again.
-pub fn decide(state: &State, now: Timestamp) -> Vec<Record> {
+pub fn decide(state: &State, now: Timestamp, launching: &Launching) -> Vec<Record> {
     if state.outcome.is_some() {
         return Vec::new();
     }
     if now.since(state.started_at) >= state.started.spec.wall && state.started.kind == RunKind::Swarm {
         return vec![Record::Finished { outcome: RunOutcome::WallLimit }];
     }
-    let mut records = blocked_tasks(state);
+    let mut records = given_up(state, now, launching);
     records.extend(verdicts(state));
     records.extend(queue(state));
     if records.is_empty() && finished(state) {
@@ -35,28 +40,23 @@ fn finished(state: &State) -> bool {
     }
 }
 
-/// Tasks that wait for something that will not land.
-fn blocked_tasks(state: &State) -> Vec<Record> {
-    let waiting = |id| matches!(state.tasks.get(id), Some(TaskState::Waiting { .. }));
-    state
-        .started
-        .spec
-        .tasks
-        .iter()
-        .filter(|task| waiting(&task.id))
-        .filter_map(|task| {
-            let by = task.after.iter().find(|id| state.task_lost(id))?.clone();
-            Some(Record::TaskClosed { task: task.id.clone(), outcome: TaskOutcome::Blocked { by } })
-        })
-        .collect()
+/// Tasks that wait for something that will not come, or have waited too long.
+fn given_up(state: &State, now: Timestamp, launching: &Launching) -> Vec<Record> {
+    let blocked = state.agenda.in_vain().map(|(task, by)| (task, TaskOutcome::Blocked { by: by.clone() }));
+    let overdue = state.agenda.overdue(now).map(|task| (task, TaskOutcome::DeadlinePassed));
+    let closed: BTreeMap<&TaskId, TaskOutcome> = overdue.chain(blocked).collect();
+    // One that is being launched waits no longer: its agent ends with its deadline.
+    let closed = closed.into_iter().filter(|(task, _)| !launching.contains_key(*task));
+    closed.map(|(task, outcome)| Record::TaskClosed { task: task.clone(), outcome }).collect()
 }
 
 /// Ballots in which everybody has answered, and whose verdict is not what the record says yet.
 fn verdicts(state: &State) -> Vec<Record> {
     let panel = state.panel();
     state
-        .ballots
+        .uncertified
         .iter()
+        .filter_map(|id| Some((id, state.ballots.get(id)?)))
         .filter(|(_, ballot)| ballot.certificate.is_none() && ballot.examined(panel) && ballot.voted(panel))
         .filter_map(|(id, ballot)| {
             let verdict = panel::verdict(state, ballot);

@@ -3,10 +3,9 @@
 //! The node starts every piece of work it is not doing already. A piece of work that was under way when a node died
 //! follows from the state again, so nothing has to be remembered about it.
 
-use std::collections::BTreeMap;
+use quorate_base::{AgentId, BallotId, ChangeId, GitOid, Millis, TaskId, Timestamp, ValidatorId};
 
-use quorate_base::{AgentId, BallotId, ChangeId, GitOid, TaskId, ValidatorId};
-
+use crate::decide::Launching;
 use crate::record::{RunKind, Step};
 use crate::state::{State, TaskState};
 
@@ -24,11 +23,13 @@ pub enum Work {
     /// Read what an agent left in its worktree; answered by `ChangeProposed` or `TaskClosed`.
     Harvest { task: TaskId, agent: AgentId, attempt: u32, base: GitOid },
     /// Start an agent; answered by `AgentStarted`, then `AgentEnded`.
-    Launch { task: TaskId, agent: AgentId, attempt: u32, base: GitOid },
+    /// `wall` is what its deadline leaves, where it has one.
+    Launch { task: TaskId, agent: AgentId, attempt: u32, base: GitOid, wall: Option<Millis> },
 }
 
-/// All work the run needs now, most urgent first. Bounded by the run's own limits on agents and panels.
-pub fn plan(state: &State) -> Vec<Work> {
+/// All work the run needs now, most urgent first. Bounded by the run's own limits on agents and panels. `launching` are the launches that have
+/// begun and are not in the state yet: they keep their instances, and are not in the answer.
+pub fn plan(state: &State, now: Timestamp, launching: &Launching) -> Vec<Work> {
     if state.outcome.is_some() {
         return Vec::new();
     }
@@ -36,7 +37,7 @@ pub fn plan(state: &State) -> Vec<Work> {
     work.extend(ballots(state));
     work.extend(preparations(state));
     work.extend(harvests(state));
-    work.extend(launches(state));
+    work.extend(launches(state, now, launching));
     work
 }
 
@@ -104,48 +105,32 @@ fn preparations(state: &State) -> Vec<Work> {
 }
 
 fn harvests(state: &State) -> Vec<Work> {
-    state
-        .tasks
-        .iter()
-        .filter_map(|(task, at)| match at {
-            TaskState::Harvest { agent, attempt, base } => Some(Work::Harvest {
-                task: task.clone(),
-                agent: agent.clone(),
-                attempt: *attempt,
-                base: base.clone(),
-            }),
-            _ => None,
-        })
-        .collect()
+    let harvest = |task: &TaskId| match state.tasks.get(task)? {
+        TaskState::Harvest { agent, attempt, base } => Some(Work::Harvest {
+            task: task.clone(),
+            agent: agent.clone(),
+            attempt: *attempt,
+            base: base.clone(),
+        }),
+        _ => None,
+    };
+    state.agenda.harvests().filter_map(harvest).collect()
 }
 
-fn launches(state: &State) -> Vec<Work> {
-    let spec = &state.started.spec;
+fn launches(state: &State, now: Timestamp, launching: &Launching) -> Vec<Work> {
     if state.started.kind == RunKind::Certify {
         return Vec::new();
     }
     let working = state.working();
-    let mut room = (spec.agents_at_once as usize).saturating_sub(working.len());
-    let mut free: BTreeMap<&str, Vec<AgentId>> = BTreeMap::new();
-    let mut work = Vec::new();
-    for task in &spec.tasks {
-        if room == 0 {
-            break;
-        }
-        let Some(TaskState::Waiting { attempts }) = state.tasks.get(&task.id) else { continue };
-        if !task.after.iter().all(|id| state.task_landed(id)) {
-            continue;
-        }
-        let instances = free.entry(&task.agent).or_insert_with(|| {
-            let mut idle: Vec<_> =
-                spec.instances(&task.agent).into_iter().filter(|agent| !working.contains(agent)).collect();
-            idle.reverse();
-            idle
-        });
-        let Some(agent) = instances.pop() else { continue };
-        let attempt = attempts + 1;
-        work.push(Work::Launch { task: task.id.clone(), agent, attempt, base: state.head.clone() });
-        room -= 1;
+    let busy = working.len() + launching.values().filter(|agent| !working.contains(agent)).count();
+    let room = (state.started.spec.agents_at_once as usize).saturating_sub(busy);
+    if room == 0 {
+        return Vec::new();
     }
-    work
+    let launch = |(task, agent)| {
+        let Some(TaskState::Waiting { attempts, .. }) = state.tasks.get(&task) else { return None };
+        let wall = state.agenda.deadline(&task).map(|deadline| deadline.since(now));
+        Some(Work::Launch { attempt: attempts + 1, base: state.head.clone(), wall, task, agent })
+    };
+    state.agenda.startable(now, room, launching, &working).into_iter().filter_map(launch).collect()
 }

@@ -220,10 +220,12 @@ pub enum TaskOutcome {
     Failed {
         reason: String,
     },
-    /// A task it depends on did not land.
+    /// What it depends on has not happened and will not.
     Blocked {
         by: TaskId,
     },
+    /// Its deadline passed before it was done.
+    DeadlinePassed,
 }
 
 /// A commit an agent proposes.

@@ -126,7 +126,8 @@ fn unfinished(state: &State) -> Vec<UnfinishedTask> {
         let (word, reason) = match outcome {
             TaskOutcome::NoChange => ("no-change", "the agent finished and changed nothing".to_owned()),
             TaskOutcome::Failed { reason } => ("failed", reason.clone()),
-            TaskOutcome::Blocked { by } => ("blocked", format!("task {by} did not land")),
+            TaskOutcome::Blocked { by } => ("blocked", format!("task {by} did not land, or never began")),
+            TaskOutcome::DeadlinePassed => ("deadline", "its deadline passed before it was done".to_owned()),
         };
         UnfinishedTask { task: task.to_string(), outcome: word, reason }
     })
@@ -136,7 +137,7 @@ fn unfinished(state: &State) -> Vec<UnfinishedTask> {
 fn agents(state: &State) -> Vec<AgentRow> {
     let spec = &state.started.spec;
     let role = |task| {
-        let agent = spec.task(task).and_then(|task| spec.agents.get(&task.agent));
+        let agent = state.task_spec(task).and_then(|task| spec.agents.get(&task.agent));
         agent.map_or("specialist", |agent| agent.role.name())
     };
     let mut rows: Vec<AgentRow> = state

@@ -87,7 +87,10 @@ pub(crate) fn line(record: &Record, state: &State) -> Option<(anstyle::Style, St
         Record::TaskClosed { task, outcome } => match outcome {
             TaskOutcome::NoChange => (PLAIN, format!("{task:<12} nothing to change")),
             TaskOutcome::Failed { reason } => (BAD, format!("{task:<12} given up: {reason}")),
-            TaskOutcome::Blocked { by } => (BAD, format!("{task:<12} not started: {by} did not land")),
+            TaskOutcome::Blocked { by } => {
+                (BAD, format!("{task:<12} not started: what it waits for of {by} will not come"))
+            }
+            TaskOutcome::DeadlinePassed => (BAD, format!("{task:<12} given up: its deadline has passed")),
         },
         Record::ChangeProposed(change) => {
             let text = format!(

@@ -29,6 +29,7 @@ impl Job {
         agent: &AgentId,
         attempt: u32,
         base: &GitOid,
+        wall: Option<Millis>,
     ) -> Result<Vec<Record>, Error> {
         let (task_spec, spec) = self.specs(task)?;
         let worktree = self.shared.run.worktree(agent, task, attempt);
@@ -57,7 +58,7 @@ impl Job {
             stdout: output.join(format!("{task}.{attempt}.out")),
             stderr: output.join(format!("{task}.{attempt}.err")),
             limits: Limits {
-                wall: spec.limits.wall,
+                wall: wall.map_or(spec.limits.wall, |wall| wall.min(spec.limits.wall)),
                 memory: spec.limits.memory,
                 cpu: spec.limits.cpu,
                 output: spec.limits.output,
@@ -171,7 +172,7 @@ impl Job {
     fn specs(&self, task: &TaskId) -> Result<(&TaskSpec, &AgentSpec), Error> {
         let spec = &self.state.started.spec;
         let missing = || Error::Invariant(format!("the run has no task {task}, or no agent for it"));
-        let task = spec.task(task).ok_or_else(missing)?;
+        let task = self.state.task_spec(task).ok_or_else(missing)?;
         Ok((task, spec.agents.get(&task.agent).ok_or_else(missing)?))
     }
 

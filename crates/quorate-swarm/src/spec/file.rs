@@ -10,12 +10,15 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::presets::{self, ENV_DEFAULT, LIMITS_DEFAULT};
-use super::{AgentLimits, AgentSpec, CheckEntry, GateSpec, Role, RunSpec, TaskSpec};
+use super::{
+    AgentLimits, AgentSpec, CheckEntry, Dependency, GateSpec, Priority, Retry, Role, RunSpec, Schedule,
+    TaskSpec, When,
+};
 
 /// The largest swarm file read.
-pub const FILE_BYTES_MAX: usize = 1 << 20;
+pub const FILE_BYTES_MAX: usize = 32 << 20;
 /// The most tasks in one run.
-pub const TASKS_MAX: usize = 10_000;
+pub const TASKS_MAX: usize = 100_000;
 /// The most instances of one agent declaration.
 pub const INSTANCES_MAX: u32 = 1_000;
 /// The most validators on a panel.
@@ -81,6 +84,7 @@ struct RawRepository {
 struct RawSwarm {
     agents_at_once: Option<Spanned<u32>>,
     wall: Option<Millis>,
+    schedule: Option<Schedule>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -95,6 +99,8 @@ struct RawAgent {
     count: Option<Spanned<u32>>,
     attempts: Option<Spanned<u32>>,
     #[serde(default)]
+    retry: RawRetry,
+    #[serde(default)]
     limits: RawLimits,
 }
 
@@ -107,6 +113,22 @@ struct RawLimits {
     output: Option<ByteCount>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawRetry {
+    backoff: Option<Millis>,
+    backoff_max: Option<Millis>,
+}
+
+impl RawRetry {
+    fn resolve(&self) -> Retry {
+        let usual = Retry::default();
+        let (backoff, most) =
+            (self.backoff.unwrap_or(usual.backoff), self.backoff_max.unwrap_or(usual.backoff_max));
+        Retry { backoff, backoff_max: most.max(backoff) }
+    }
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RawTask {
@@ -114,7 +136,36 @@ struct RawTask {
     agent: Spanned<String>,
     objective: Option<String>,
     #[serde(default)]
-    after: Vec<Spanned<String>>,
+    after: Vec<Spanned<RawDependency>>,
+    #[serde(default)]
+    priority: Priority,
+    deadline: Option<Millis>,
+    estimate: Option<Millis>,
+}
+
+/// A task's id, or that and what must have happened to it.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum RawDependency {
+    Id(String),
+    Whole(RawWhole),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawWhole {
+    task: String,
+    #[serde(default)]
+    when: When,
+}
+
+impl RawDependency {
+    fn parts(&self) -> (&str, When) {
+        match self {
+            Self::Id(id) => (id, When::Landed),
+            Self::Whole(whole) => (&whole.task, whole.when),
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -183,6 +234,7 @@ pub fn parse(origin: &str, text: &str, detected: &BTreeMap<String, CheckEntry>) 
         objective,
         agents_at_once,
         wall: raw.swarm.wall.unwrap_or(Millis::from_secs(4 * 3600)),
+        schedule: raw.swarm.schedule.unwrap_or_default(),
         agents,
         tasks,
         gate,
@@ -449,6 +501,7 @@ impl Place<'_> {
                 .unwrap_or_else(|| base.as_ref().map_or_else(Vec::new, |base| base.secrets.clone())),
             count: raw.count.as_ref().map_or(Ok(1), |count| self.positive(count, "count", INSTANCES_MAX))?,
             attempts: raw.attempts.as_ref().map_or(Ok(1), |count| self.positive(count, "attempts", 100))?,
+            retry: raw.retry.resolve(),
             limits: AgentLimits {
                 wall: raw.limits.wall.unwrap_or(LIMITS_DEFAULT.wall),
                 memory: raw.limits.memory.unwrap_or(LIMITS_DEFAULT.memory),
@@ -517,21 +570,30 @@ impl Place<'_> {
             }
             let mut after = Vec::new();
             for wanted in &task.after {
-                if !ids.contains(wanted.get_ref().as_str()) {
+                let (on, when) = wanted.get_ref().parts();
+                if !ids.contains(on) {
                     let known: Vec<_> = ids.iter().copied().take(20).collect();
-                    let message = format!("there is no task `{}`", wanted.get_ref());
+                    let message = format!("there is no task `{on}`");
                     return Err(self.invalid(
                         wanted.span(),
                         message,
                         &format!("tasks are {}", known.join(", ")),
                     ));
                 }
-                let wanted = TaskId::new(wanted.get_ref().as_str())
+                let on = TaskId::new(on)
                     .map_err(|error| self.invalid(wanted.span(), error.to_string(), "name a task's id"))?;
-                after.push(wanted);
+                after.push(Dependency { task: on, when });
             }
             let objective = task.objective.clone().unwrap_or_else(|| objective.to_owned());
-            tasks.push(TaskSpec { id, agent: task.agent.get_ref().clone(), objective, after });
+            tasks.push(TaskSpec {
+                id,
+                agent: task.agent.get_ref().clone(),
+                objective,
+                after,
+                priority: task.priority,
+                deadline: task.deadline,
+                estimate: task.estimate,
+            });
         }
         if let Some(cycle) = first_on_a_cycle(&tasks) {
             let span = raw
@@ -597,12 +659,7 @@ fn one_task_an_instance(agents: &BTreeMap<String, AgentSpec>, objective: &str) -
         for n in 1..=agent.count {
             let id = if agent.count == 1 { name.clone() } else { format!("{name}-{n}") };
             if let Ok(id) = TaskId::new(id) {
-                tasks.push(TaskSpec {
-                    id,
-                    agent: name.clone(),
-                    objective: objective.to_owned(),
-                    after: Vec::new(),
-                });
+                tasks.push(TaskSpec::new(id, name, objective));
             }
         }
     }
@@ -611,22 +668,25 @@ fn one_task_an_instance(agents: &BTreeMap<String, AgentSpec>, objective: &str) -
 
 /// A task that can only start after itself, if there is one.
 fn first_on_a_cycle(tasks: &[TaskSpec]) -> Option<TaskId> {
-    let mut done: BTreeSet<&TaskId> = BTreeSet::new();
-    let mut left: Vec<&TaskSpec> = tasks.iter().collect();
-    while !left.is_empty() {
-        let before = left.len();
-        left.retain(|task| {
-            let ready = task.after.iter().all(|id| done.contains(id));
-            if ready {
-                done.insert(&task.id);
-            }
-            !ready
-        });
-        if left.len() == before {
-            return left.first().map(|task| task.id.clone());
+    let numbers: BTreeMap<&TaskId, usize> =
+        tasks.iter().enumerate().map(|(number, task)| (&task.id, number)).collect();
+    let mut waits_for: Vec<usize> = tasks.iter().map(|task| task.after.len()).collect();
+    let mut dependents = vec![Vec::new(); tasks.len()];
+    for (number, task) in tasks.iter().enumerate() {
+        for on in task.after.iter().filter_map(|on| numbers.get(&on.task)) {
+            dependents[*on].push(number);
         }
     }
-    None
+    let mut free: Vec<usize> = (0..tasks.len()).filter(|number| waits_for[*number] == 0).collect();
+    while let Some(number) = free.pop() {
+        for dependent in &dependents[number] {
+            waits_for[*dependent] -= 1;
+            if waits_for[*dependent] == 0 {
+                free.push(*dependent);
+            }
+        }
+    }
+    waits_for.iter().position(|left| *left > 0).map(|number| tasks[number].id.clone())
 }
 
 #[cfg(test)]

@@ -5,14 +5,17 @@
 
 pub mod file;
 pub mod presets;
+pub mod task;
 pub mod template;
 
 use std::collections::BTreeMap;
 
-use quorate_base::{AgentId, ByteCount, Millis, TaskId, ValidatorId};
+use quorate_base::{AgentId, ByteCount, Millis, ValidatorId};
 use quorate_consensus::quorum::Quorum;
 use quorate_pipeline::spec::CheckSpec;
 use serde::{Deserialize, Serialize};
+
+pub use self::task::{Dependency, Priority, Retry, Schedule, TaskSpec, When};
 
 /// Everything a run needs to know, with no default left open.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +24,9 @@ pub struct RunSpec {
     pub agents_at_once: u32,
     /// Wall time of the whole run; when it is over, agents are ended and the run stops with the limit's exit code.
     pub wall: Millis,
+    /// Which of the tasks that could start does.
+    #[serde(default)]
+    pub schedule: Schedule,
     pub agents: BTreeMap<String, AgentSpec>,
     pub tasks: Vec<TaskSpec>,
     pub gate: GateSpec,
@@ -43,6 +49,8 @@ pub struct AgentSpec {
     pub count: u32,
     /// Launches before its task is given up.
     pub attempts: u32,
+    #[serde(default)]
+    pub retry: Retry,
     pub limits: AgentLimits,
 }
 
@@ -53,17 +61,6 @@ pub struct AgentLimits {
     pub memory: ByteCount,
     pub cpu: Millis,
     pub output: ByteCount,
-}
-
-/// One unit of work.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TaskSpec {
-    pub id: TaskId,
-    /// Name of the agent declaration that does it.
-    pub agent: String,
-    pub objective: String,
-    /// Tasks whose changes must have landed before this one starts.
-    pub after: Vec<TaskId>,
 }
 
 /// Which panel a change must convince.
@@ -118,10 +115,6 @@ impl RunSpec {
         let count = self.agents.get(agent).map_or(0, |spec| spec.count);
         let name = |n: u32| if count == 1 { agent.to_owned() } else { format!("{agent}-{n}") };
         (1..=count).filter_map(|n| AgentId::new(name(n)).ok()).collect()
-    }
-
-    pub fn task(&self, id: &TaskId) -> Option<&TaskSpec> {
-        self.tasks.iter().find(|task| task.id == *id)
     }
 }
 

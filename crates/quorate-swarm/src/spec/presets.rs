@@ -4,7 +4,7 @@
 
 use quorate_base::{ByteCount, Millis};
 
-use super::{AgentLimits, AgentSpec, Role};
+use super::{AgentLimits, AgentSpec, Retry, Role};
 
 /// One known agent CLI.
 #[derive(Debug, Clone, Copy)]
@@ -101,6 +101,7 @@ impl Preset {
             secrets: owned(self.secrets),
             count: 1,
             attempts: 1,
+            retry: Retry::default(),
             limits: LIMITS_DEFAULT,
         }
     }

@@ -108,6 +108,7 @@ pub(crate) fn certify(here: &Path, args: &cli::Certify, printer: &Printer) -> an
         objective: "certify one change".into(),
         agents_at_once: 1,
         wall: quorate_base::Millis(gate.timeout.0.saturating_mul(4)),
+        schedule: quorate_swarm::spec::Schedule::default(),
         agents: Default::default(),
         tasks: Vec::new(),
         gate,

@@ -127,16 +127,12 @@ fn from_agent(here: &Path, name: &str, objective: &Path, printer: &Printer) -> a
     if let Some((origin, text)) = &project {
         (gate, checks) = file::parse_gate(origin, text, &checks)?;
     }
-    let task = TaskSpec {
-        id: TaskId::new(name)?,
-        agent: name.to_owned(),
-        objective: objective.clone(),
-        after: Vec::new(),
-    };
+    let task = TaskSpec::new(TaskId::new(name)?, name, &objective);
     let spec = RunSpec {
         objective,
         agents_at_once: 1,
         wall: quorate_base::Millis::from_secs(4 * 3600),
+        schedule: quorate_swarm::spec::Schedule::default(),
         agents: BTreeMap::from([(name.to_owned(), AgentSpec { count: 1, ..agent })]),
         tasks: vec![task],
         gate,
