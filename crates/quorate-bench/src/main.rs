@@ -21,6 +21,7 @@ mod limits;
 mod measure;
 mod memory;
 mod runs;
+mod schedule;
 mod soak;
 mod stores;
 
@@ -52,6 +53,7 @@ const BENCHES: &[(&str, Bench)] = &[
     ("run.idle", One(runs::idle)),
     ("run.memory", One(runs::memory)),
     ("run.example", One(runs::example_run)),
+    ("swarm.schedule", Several(schedule::claims)),
     ("limit.thread", Several(limits::threads::claims)),
     ("limit.copy", Several(limits::copy::claims)),
     ("limit.log.", Several(limits::log::claims)),
