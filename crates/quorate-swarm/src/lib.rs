@@ -6,6 +6,7 @@
 //!
 //! Read [`state::State`] first.
 
+pub mod budget;
 pub mod decide;
 pub mod git;
 pub mod journal;
