@@ -9,7 +9,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -131,6 +131,17 @@ impl Running {
     /// What the tree has used when it was last looked at.
     pub fn usage_now(&self) -> Usage {
         *self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the end of the whole tree, so long at most; then it is given back.
+    pub fn wait_for(self, time: Duration) -> Result<Result<Ended, WaitError>, Self> {
+        match self.ended.recv_timeout(time) {
+            Err(RecvTimeoutError::Timeout) => Err(self),
+            ended => {
+                let _ = self.thread.join();
+                Ok(ended.map_err(|_| WaitError::Lost).flatten())
+            }
+        }
     }
 
     /// Waits for the end of the whole tree.

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
 use quorate_base::{ByteCount, Digest, GitOid, Millis, RunId, Timestamp};
+use quorate_swarm::budget::Amount;
 use quorate_swarm::decide::{Launching, decide};
 use quorate_swarm::plan::{Work, plan};
 use quorate_swarm::record::{AgentEnded, AgentOutcome, Record, RunKind, RunStarted, Stamped, TaskOutcome};
@@ -66,6 +67,7 @@ fn started(tasks: usize) -> anyhow::Result<Stamped> {
         branch: "bench".into(),
         electorate: Vec::new(),
         quorate_version: String::new(),
+        spent_today: Amount::default(),
     };
     Ok(Stamped { seq: 0, time: Timestamp(0), record: Record::RunStarted(Box::new(started)) })
 }
@@ -79,13 +81,14 @@ fn run(started: &Stamped, tasks: usize) -> anyhow::Result<f64> {
         let mut records = decide(&state, Timestamp(seq), &idle);
         for work in plan(&state, Timestamp(seq), &idle) {
             match work {
-                Work::Launch { task, agent, attempt, base, .. } => {
+                Work::Launch { task, agent, attempt, base, set_aside, .. } => {
                     records.push(Record::AgentStarted {
                         agent: agent.clone(),
                         task: task.clone(),
                         attempt,
                         base,
                         pid: 1,
+                        set_aside,
                     });
                     let outcome = AgentOutcome::Exited { code: 0 };
                     records.push(Record::AgentEnded(Box::new(ended(agent, task, attempt, outcome))));
@@ -130,5 +133,6 @@ fn ended(
         stdout: None,
         stderr: None,
         last_words: String::new(),
+        used: Amount { launches: 1, agent_time_ms: 1, ..Amount::default() },
     }
 }

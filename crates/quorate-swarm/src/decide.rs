@@ -6,12 +6,20 @@ use std::collections::BTreeMap;
 
 use quorate_base::{AgentId, BallotId, TaskId, Timestamp};
 
+use crate::budget::{Account, Amount};
 use crate::panel;
 use crate::record::{Record, RunKind, RunOutcome, TaskOutcome};
-use crate::state::{ChangeState, State};
+use crate::state::{ChangeState, State, TaskState};
 
 /// Agents that are being launched, by their tasks: what the state does not know yet.
-pub type Launching = BTreeMap<TaskId, AgentId>;
+pub type Launching = BTreeMap<TaskId, Launch>;
+
+/// One that is on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launch {
+    pub agent: AgentId,
+    pub set_aside: Amount,
+}
 
 /// The records that follow from the state now. Every one of them changes the state so that it does not follow again.
 pub fn decide(state: &State, now: Timestamp, launching: &Launching) -> Vec<Record> {
@@ -25,7 +33,8 @@ pub fn decide(state: &State, now: Timestamp, launching: &Launching) -> Vec<Recor
     records.extend(verdicts(state));
     records.extend(queue(state));
     if records.is_empty() && finished(state) {
-        records.push(Record::Finished { outcome: RunOutcome::Complete });
+        let outcome = if state.over_budget { RunOutcome::BudgetSpent } else { RunOutcome::Complete };
+        records.push(Record::Finished { outcome });
     }
     records
 }
@@ -44,10 +53,24 @@ fn finished(state: &State) -> bool {
 fn given_up(state: &State, now: Timestamp, launching: &Launching) -> Vec<Record> {
     let blocked = state.agenda.in_vain().map(|(task, by)| (task, TaskOutcome::Blocked { by: by.clone() }));
     let overdue = state.agenda.overdue(now).map(|task| (task, TaskOutcome::DeadlinePassed));
-    let closed: BTreeMap<&TaskId, TaskOutcome> = overdue.chain(blocked).collect();
+    let closed: BTreeMap<&TaskId, TaskOutcome> = over_budget(state).chain(overdue).chain(blocked).collect();
     // One that is being launched waits no longer: its agent ends with its deadline.
     let closed = closed.into_iter().filter(|(task, _)| !launching.contains_key(*task));
     closed.map(|(task, outcome)| Record::TaskClosed { task: task.clone(), outcome }).collect()
+}
+
+/// Tasks that spend from an account in which there is nothing left.
+fn over_budget(state: &State) -> impl Iterator<Item = (&TaskId, TaskOutcome)> {
+    let waits = |task: &&TaskId| matches!(state.tasks.get(*task), Some(TaskState::Waiting { .. }));
+    state.ledger.empty().flat_map(move |(account, unit)| {
+        let tasks: Vec<&TaskId> = match account {
+            Account::Run | Account::Day => state.agenda.waiting().collect(),
+            Account::Agent(agent) => state.agenda.startable_by(agent).collect(),
+            Account::Task(task) => state.agenda.known(task).filter(waits).into_iter().collect(),
+        };
+        let outcome = TaskOutcome::OverBudget { account: account.to_string(), unit };
+        tasks.into_iter().map(move |task| (task, outcome.clone()))
+    })
 }
 
 /// Ballots in which everybody has answered, and whose verdict is not what the record says yet.

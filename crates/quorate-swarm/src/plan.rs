@@ -5,9 +5,10 @@
 
 use quorate_base::{AgentId, BallotId, ChangeId, GitOid, Millis, TaskId, Timestamp, ValidatorId};
 
+use crate::budget::{Account, Amount, Budget, Extra, Refusal};
 use crate::decide::Launching;
 use crate::record::{RunKind, Step};
-use crate::state::{State, TaskState};
+use crate::state::{Leave, State, TaskState};
 
 /// One piece of work. Its order is the order in which work is started where not all of it can be.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,8 +24,8 @@ pub enum Work {
     /// Read what an agent left in its worktree; answered by `ChangeProposed` or `TaskClosed`.
     Harvest { task: TaskId, agent: AgentId, attempt: u32, base: GitOid },
     /// Start an agent; answered by `AgentStarted`, then `AgentEnded`.
-    /// `wall` is what its deadline leaves, where it has one.
-    Launch { task: TaskId, agent: AgentId, attempt: u32, base: GitOid, wall: Option<Millis> },
+    /// `wall` is what its limit, its deadline and its budgets leave.
+    Launch { task: TaskId, agent: AgentId, attempt: u32, base: GitOid, wall: Millis, set_aside: Amount },
 }
 
 /// All work the run needs now, most urgent first. Bounded by the run's own limits on agents and panels. `launching` are the launches that have
@@ -122,15 +123,53 @@ fn launches(state: &State, now: Timestamp, launching: &Launching) -> Vec<Work> {
         return Vec::new();
     }
     let working = state.working();
-    let busy = working.len() + launching.values().filter(|agent| !working.contains(agent)).count();
+    let busy = working.len() + launching.values().filter(|launch| !working.contains(&launch.agent)).count();
     let room = (state.started.spec.agents_at_once as usize).saturating_sub(busy);
     if room == 0 {
         return Vec::new();
     }
-    let launch = |(task, agent)| {
+    let mut extra = Extra::default();
+    for (task, launch) in launching {
+        let agent = state.task_spec(task).map_or("", |spec| spec.agent.as_str());
+        extra.add(agent, task, launch.set_aside);
+    }
+    let mut quotes = Vec::new();
+    let taken = working.into_iter().chain(launching.values().map(|launch| &launch.agent)).collect();
+    let chosen = state.agenda.startable(now, room, &taken, |task| {
+        if launching.contains_key(task) {
+            return Leave::Task;
+        }
+        match quote(state, now, task, &extra) {
+            Ok((wall, set_aside)) => {
+                let agent = state.task_spec(task).map_or("", |spec| spec.agent.as_str());
+                extra.add(agent, task, set_aside);
+                quotes.push((wall, set_aside));
+                Leave::Nothing
+            }
+            Err(refusal) => match refusal.account {
+                Account::Run | Account::Day => Leave::All,
+                Account::Agent(_) => Leave::Agent,
+                Account::Task(_) => Leave::Task,
+            },
+        }
+    });
+    let launch = |((task, agent), (wall, set_aside))| {
         let Some(TaskState::Waiting { attempts, .. }) = state.tasks.get(&task) else { return None };
-        let wall = state.agenda.deadline(&task).map(|deadline| deadline.since(now));
-        Some(Work::Launch { attempt: attempts + 1, base: state.head.clone(), wall, task, agent })
+        Some(Work::Launch { attempt: attempts + 1, base: state.head.clone(), wall, set_aside, task, agent })
     };
-    state.agenda.startable(now, room, launching, &working).into_iter().filter_map(launch).collect()
+    chosen.into_iter().zip(quotes).filter_map(launch).collect()
+}
+
+/// How long a launch may take, and what is set aside for it.
+fn quote(state: &State, now: Timestamp, task: &TaskId, extra: &Extra) -> Result<(Millis, Amount), Refusal> {
+    let spec = state.task_spec(task);
+    let agent = spec.and_then(|spec| state.started.spec.agents.get(&spec.agent));
+    let left = state.agenda.deadline(task).map(|deadline| deadline.since(now));
+    let wall = agent.map_or(Millis(0), |agent| agent.limits.wall).min(left.unwrap_or(Millis(u64::MAX)));
+    let own = agent.map(|agent| agent.launch_budget).unwrap_or_default();
+    let wall = own.agent_time.map_or(wall, |most| most.min(wall));
+    let most = Budget { launches: Some(1), agent_time: Some(wall), ..own };
+    let name = spec.map_or("", |spec| spec.agent.as_str());
+    let set_aside = state.ledger.quote(name, task, &most, extra)?;
+    Ok((Millis(set_aside.agent_time_ms), set_aside))
 }

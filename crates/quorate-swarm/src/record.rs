@@ -11,6 +11,7 @@ use quorate_consensus::ballot::Verdict;
 use quorate_evidence::dsse::{Envelope, Signature};
 use serde::{Deserialize, Serialize};
 
+use crate::budget::{Amount, Unit};
 use crate::spec::RunSpec;
 
 /// One fact about a run.
@@ -30,6 +31,14 @@ pub enum Record {
         attempt: u32,
         base: GitOid,
         pid: u32,
+        /// What it may use, which is set aside until it ends.
+        #[serde(default)]
+        set_aside: Amount,
+    },
+    /// What an agent at work says it has used so far.
+    UsageReported {
+        task: TaskId,
+        used: Amount,
     },
     AgentEnded(Box<AgentEnded>),
     /// The node died while the agent worked; its work is thrown away and the attempt does not count.
@@ -37,6 +46,9 @@ pub enum Record {
         agent: AgentId,
         task: TaskId,
         attempt: u32,
+        /// What it had used, as far as it can be told.
+        #[serde(default)]
+        used: Amount,
     },
     /// A task came to an end without a change.
     TaskClosed {
@@ -134,6 +146,9 @@ pub struct RunStarted {
     pub branch: String,
     pub electorate: Vec<Elector>,
     pub quorate_version: String,
+    /// What other runs of the workspace had spent on the day it began, where there is a budget of the day.
+    #[serde(default)]
+    pub spent_today: Amount,
 }
 
 /// A validator and its public key (hexadecimal), frozen when the run starts.
@@ -167,6 +182,9 @@ pub struct AgentEnded {
     pub stderr: Option<Digest>,
     /// The last thing it said, cut and with secrets blotted out.
     pub last_words: String,
+    /// What it used: launches and agent time as Quorate saw them, the rest as it said itself.
+    #[serde(default)]
+    pub used: Amount,
 }
 
 /// How one launch of an agent ended.
@@ -183,6 +201,10 @@ pub enum AgentOutcome {
     MemoryLimit,
     CpuLimit,
     OutputLimit,
+    /// It had used what was set aside for it.
+    BudgetSpent {
+        unit: Unit,
+    },
     /// Ended because the run was.
     Cancelled,
     NotStarted {
@@ -205,6 +227,7 @@ impl std::fmt::Display for AgentOutcome {
             Self::MemoryLimit => f.write_str("memory limit"),
             Self::CpuLimit => f.write_str("CPU time limit"),
             Self::OutputLimit => f.write_str("output limit"),
+            Self::BudgetSpent { unit } => write!(f, "its {unit} were used up"),
             Self::Cancelled => f.write_str("cancelled"),
             Self::NotStarted { reason } => write!(f, "not started: {reason}"),
         }
@@ -226,6 +249,11 @@ pub enum TaskOutcome {
     },
     /// Its deadline passed before it was done.
     DeadlinePassed,
+    /// A budget it spends from was used up.
+    OverBudget {
+        account: String,
+        unit: Unit,
+    },
 }
 
 /// A commit an agent proposes.
@@ -259,6 +287,8 @@ pub enum RunOutcome {
     Complete,
     /// The run's own wall time was over.
     WallLimit,
+    /// Every task came to its end, some of them because a budget was used up.
+    BudgetSpent,
     /// The result branch was moved by somebody else.
     BranchMoved,
 }

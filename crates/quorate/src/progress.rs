@@ -81,6 +81,8 @@ pub(crate) fn line(record: &Record, state: &State) -> Option<(anstyle::Style, St
             );
             (style, text)
         }
+        // Said again and again; the table has the sums.
+        Record::UsageReported { .. } => return None,
         Record::AgentLost { agent, task, .. } => {
             (DOUBT, format!("{agent:<12} was interrupted on {task}; it starts over"))
         }
@@ -89,6 +91,9 @@ pub(crate) fn line(record: &Record, state: &State) -> Option<(anstyle::Style, St
             TaskOutcome::Failed { reason } => (BAD, format!("{task:<12} given up: {reason}")),
             TaskOutcome::Blocked { by } => {
                 (BAD, format!("{task:<12} not started: what it waits for of {by} will not come"))
+            }
+            TaskOutcome::OverBudget { account, unit } => {
+                (BAD, format!("{task:<12} given up: the {unit} of {account} are used up"))
             }
             TaskOutcome::DeadlinePassed => (BAD, format!("{task:<12} given up: its deadline has passed")),
         },

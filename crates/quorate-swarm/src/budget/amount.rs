@@ -47,7 +47,7 @@ impl fmt::Display for Unit {
 }
 
 /// So much of each unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
 pub struct Amount {
     pub launches: u64,

@@ -32,6 +32,28 @@ impl fmt::Display for Account {
     }
 }
 
+/// What will be set aside and is not yet: launches on their way.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Extra(BTreeMap<Account, Amount>);
+
+impl Extra {
+    pub fn add(&mut self, agent: &str, task: &TaskId, amount: Amount) {
+        for account in path(agent, task) {
+            let sum = self.0.entry(account).or_default();
+            *sum = sum.plus(amount);
+        }
+    }
+
+    fn of(&self, account: &Account, unit: Unit) -> u64 {
+        self.0.get(account).map_or(0, |amount| amount.of(unit))
+    }
+}
+
+/// Whose spending a launch is.
+fn path(agent: &str, task: &TaskId) -> [Account; 4] {
+    [Account::Day, Account::Run, Account::Agent(agent.to_owned()), Account::Task(task.clone())]
+}
+
 /// Nothing more can be set aside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
@@ -64,6 +86,7 @@ pub struct Ledger {
     day: u64,
     /// What is set aside, by task.
     launches: BTreeMap<TaskId, Set>,
+    empty: BTreeMap<Account, Unit>,
 }
 
 /// What is set aside for one launch.
@@ -80,37 +103,54 @@ impl Ledger {
         let run = Entry { budget: run, ..Entry::default() };
         let day = Entry { budget: day, spent: spent_today, ..Entry::default() };
         let entries = BTreeMap::from([(Account::Run, run), (Account::Day, day)]);
-        Self { entries, day: started.0 / DAY_MS, launches: BTreeMap::new() }
+        let (launches, empty) = (BTreeMap::new(), BTreeMap::new());
+        let mut ledger = Self { entries, day: started.0 / DAY_MS, launches, empty };
+        [Account::Run, Account::Day].iter().for_each(|account| ledger.look(account));
+        ledger
     }
 
     /// Bounds an account.
-    pub fn bound(&mut self, account: Account, budget: Budget) {
+    pub fn bound(&mut self, account: &Account, budget: Budget) {
         if !budget.is_none() {
-            self.entries.entry(account).or_default().budget = budget;
+            self.entries.entry(account.clone()).or_default().budget = budget;
+            self.look(account);
         }
     }
 
-    fn path(&self, agent: &str, task: &TaskId) -> impl Iterator<Item = (Account, &Entry)> {
-        let accounts =
-            [Account::Day, Account::Run, Account::Agent(agent.to_owned()), Account::Task(task.clone())];
-        accounts.into_iter().filter_map(|account| {
-            let entry = self.entries.get(&account)?;
-            Some((account, entry))
-        })
+    /// Takes note of whether there is anything left in an account.
+    fn look(&mut self, account: &Account) {
+        let Some(entry) = self.entries.get(account) else {
+            return;
+        };
+        let empty = |unit: &Unit| entry.free(*unit) == Some(0) && entry.set_aside.of(*unit) == 0;
+        match Unit::ALL.into_iter().find(empty) {
+            Some(unit) => self.empty.insert(account.clone(), unit),
+            None => self.empty.remove(account),
+        };
+    }
+
+    /// Accounts in which all of a unit is spent, and nothing of it is set aside that could come back.
+    pub fn empty(&self) -> impl Iterator<Item = (&Account, Unit)> {
+        self.empty.iter().map(|(account, unit)| (account, *unit))
     }
 
     /// What a launch gets: as much as it may use at most, and less where less is left, but something of each unit that anybody bounds.
-    pub fn quote(&self, agent: &str, task: &TaskId, most: &Budget) -> Result<Amount, Refusal> {
+    pub fn quote(&self, agent: &str, task: &TaskId, most: &Budget, extra: &Extra) -> Result<Amount, Refusal> {
         let mut quoted = Amount::default();
+        let path = path(agent, task);
         for unit in Unit::ALL {
             let mut amount = most.of(unit);
-            for (account, entry) in self.path(agent, task) {
-                let Some(free) = entry.free(unit) else {
+            for account in &path {
+                let Some((entry, free)) =
+                    self.entries.get(account).and_then(|entry| Some((entry, entry.free(unit)?)))
+                else {
                     continue;
                 };
+                let on_its_way = extra.of(account, unit);
+                let free = free.saturating_sub(on_its_way);
                 if free == 0 {
-                    let spent = entry.set_aside.of(unit) == 0;
-                    return Err(Refusal { account, unit, spent });
+                    let spent = entry.set_aside.of(unit) == 0 && on_its_way == 0;
+                    return Err(Refusal { account: account.clone(), unit, spent });
                 }
                 amount = Some(amount.map_or(free, |amount| amount.min(free)));
             }
@@ -142,6 +182,7 @@ impl Ledger {
             if let Some(entry) = self.entries.get_mut(&Account::Day) {
                 entry.spent = Amount::default();
             }
+            self.look(&Account::Day);
         }
         if let Some(set) = self.give_back(task) {
             let used = used.max(set.reported);
@@ -156,9 +197,7 @@ impl Ledger {
     }
 
     fn change(&mut self, agent: &str, task: &TaskId, mut how: impl FnMut(&mut Entry)) {
-        for account in
-            [Account::Day, Account::Run, Account::Agent(agent.to_owned()), Account::Task(task.clone())]
-        {
+        for account in path(agent, task) {
             match account {
                 // Tasks without a budget need no account, and there may be many.
                 Account::Task(_) => {
@@ -167,6 +206,7 @@ impl Ledger {
                 _ => how(self.entries.entry(account).or_default()),
             }
         }
+        path(agent, task).iter().for_each(|account| self.look(account));
     }
 
     /// What an account has spent.

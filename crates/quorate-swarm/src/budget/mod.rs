@@ -6,11 +6,13 @@
 
 mod amount;
 mod ledger;
+mod spec;
 pub mod usage;
 
 #[cfg(test)]
 mod tests;
 
 pub use amount::{Amount, Budget, Unit};
-pub use ledger::{Account, Ledger, Refusal};
+pub use ledger::{Account, Extra, Ledger, Refusal};
+pub use spec::RunBudget;
 pub use usage::Source;

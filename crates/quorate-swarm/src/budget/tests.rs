@@ -4,10 +4,14 @@ use proptest::prelude::*;
 use quorate_base::{Millis, TaskId, Timestamp};
 
 use super::usage::Meter;
-use super::{Account, Amount, Budget, Ledger, Source, Unit};
+use super::{Account, Amount, Budget, Extra, Ledger, Source, Unit};
 
 fn task(number: usize) -> TaskId {
     TaskId::new(format!("t{number}")).unwrap()
+}
+
+fn none() -> Extra {
+    Extra::default()
 }
 
 fn tokens(tokens: u64) -> Amount {
@@ -18,20 +22,24 @@ fn tokens(tokens: u64) -> Amount {
 fn a_launch_gets_what_the_tightest_account_has_left() {
     let budget = |tokens| Budget { tokens: Some(tokens), ..Budget::default() };
     let mut ledger = Ledger::new(budget(100), budget(1000), Timestamp(0), tokens(950));
-    ledger.bound(Account::Agent("a".into()), budget(70));
-    assert_eq!(ledger.quote("a", &task(1), &budget(60)).unwrap().tokens, 50, "the day has 50 left");
+    ledger.bound(&Account::Agent("a".into()), budget(70));
+    assert_eq!(ledger.quote("a", &task(1), &budget(60), &none()).unwrap().tokens, 50, "the day has 50 left");
     ledger.set_aside("a", &task(1), tokens(50));
-    let refusal = ledger.quote("a", &task(2), &budget(60)).unwrap_err();
+    let refusal = ledger.quote("a", &task(2), &budget(60), &none()).unwrap_err();
     assert_eq!((refusal.account, refusal.unit, refusal.spent), (Account::Day, Unit::Tokens, false));
     ledger.settle(Timestamp(1), &task(1), tokens(20));
-    assert_eq!(ledger.quote("a", &task(2), &Budget::default()).unwrap().tokens, 30);
+    assert_eq!(ledger.quote("a", &task(2), &Budget::default(), &none()).unwrap().tokens, 30);
     // Nothing of it is left, and nothing is set aside: nothing will come back.
     ledger.set_aside("a", &task(2), tokens(30));
     ledger.settle(Timestamp(2), &task(2), tokens(30));
-    assert!(ledger.quote("a", &task(3), &Budget::default()).unwrap_err().spent);
+    assert!(ledger.quote("a", &task(3), &Budget::default(), &none()).unwrap_err().spent);
     // The next day has its own.
     ledger.settle(Timestamp(24 * 3600 * 1000 + 1), &task(9), Amount::default());
-    assert_eq!(ledger.quote("a", &task(3), &Budget::default()).unwrap().tokens, 20, "the agent has 20 left");
+    assert_eq!(
+        ledger.quote("a", &task(3), &Budget::default(), &none()).unwrap().tokens,
+        20,
+        "the agent has 20 left"
+    );
 }
 
 #[test]
@@ -75,15 +83,15 @@ proptest! {
         let spent = Amount { tokens: before, ..Amount::default() };
         let mut ledger = Ledger::new(budget(run), budget(day), Timestamp(0), spent);
         for (agent, most) in agents.iter().enumerate() {
-            ledger.bound(Account::Agent(format!("a{agent}")), budget(*most));
+            ledger.bound(&Account::Agent(format!("a{agent}")), budget(*most));
         }
-        ledger.bound(Account::Task(task(0)), budget(own));
+        ledger.bound(&Account::Task(task(0)), budget(own));
         let mut out: std::collections::BTreeMap<usize, Amount> = Default::default();
         for step in steps {
             match step {
                 Step::Launch { task: number, agent, most } if !out.contains_key(&number) => {
                     let agent = format!("a{agent}");
-                    if let Ok(amount) = ledger.quote(&agent, &task(number), &budget(most)) {
+                    if let Ok(amount) = ledger.quote(&agent, &task(number), &budget(most), &none()) {
                         prop_assert!(amount.tokens >= 1 && amount.tokens <= most);
                         ledger.set_aside(&agent, &task(number), amount);
                         out.insert(number, amount);

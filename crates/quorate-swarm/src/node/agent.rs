@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use quorate_agents::{Command, Limits, Outcome, Stdin};
 use quorate_base::{AgentId, ByteCount, ChangeId, Digest, GitOid, Millis, TaskId};
 
+use super::follow::{Follower, exceeded};
 use super::{Error, Job};
+use crate::budget::{Amount, Source};
 use crate::git::{self, Identity};
 use crate::record::{AgentEnded, AgentOutcome, ChangeProposed, Record, TaskOutcome};
 use crate::spec::file::fill;
@@ -16,6 +19,10 @@ use crate::spec::{AgentSpec, SECRET_LEN_MIN, TaskSpec, sounds_secret};
 
 /// Time between asking an agent to end and ending it.
 const GRACE: Millis = Millis(700);
+/// Between looks at what an agent says it uses.
+const LOOK: Duration = Duration::from_millis(500);
+/// Between looks at an agent that says nothing of the kind.
+const NEVER: Duration = Duration::from_secs(3600);
 /// How much of an output's end is searched for last words.
 const LAST_WORDS_FROM: usize = 16 << 10;
 /// The longest last words kept.
@@ -29,7 +36,8 @@ impl Job {
         agent: &AgentId,
         attempt: u32,
         base: &GitOid,
-        wall: Option<Millis>,
+        wall: Millis,
+        set_aside: Amount,
     ) -> Result<Vec<Record>, Error> {
         let (task_spec, spec) = self.specs(task)?;
         let worktree = self.shared.run.worktree(agent, task, attempt);
@@ -58,7 +66,7 @@ impl Job {
             stdout: output.join(format!("{task}.{attempt}.out")),
             stderr: output.join(format!("{task}.{attempt}.err")),
             limits: Limits {
-                wall: wall.map_or(spec.limits.wall, |wall| wall.min(spec.limits.wall)),
+                wall,
                 memory: spec.limits.memory,
                 cpu: spec.limits.cpu,
                 output: spec.limits.output,
@@ -80,7 +88,9 @@ impl Job {
             stdout: None,
             stderr: None,
             last_words: String::new(),
+            used: Amount::default(),
         };
+        let (mut follower, mut over) = (None, None);
         let waited = match quorate_agents::spawn(&command, &self.shared.containment) {
             Ok(running) => {
                 let pid = running.pid();
@@ -91,8 +101,29 @@ impl Job {
                     attempt,
                     base: base.clone(),
                     pid,
+                    set_aside,
                 });
-                running.wait().map_err(|error| error.to_string())
+                let follower = follower.insert(Follower::new(&command.stdout, spec.usage));
+                let (mut running, mut told) = (running, Amount::default());
+                let ended = loop {
+                    let look = if spec.usage == Source::None { NEVER } else { LOOK };
+                    running = match running.wait_for(look) {
+                        Ok(ended) => break ended,
+                        Err(running) => running,
+                    };
+                    let used = follower.used();
+                    if over.is_none() {
+                        over = exceeded(used, set_aside);
+                        if over.is_some() {
+                            running.cancel_handle().cancel();
+                        }
+                    }
+                    if used != told {
+                        told = used;
+                        self.tell(Record::UsageReported { task: task.clone(), used });
+                    }
+                };
+                ended.map_err(|error| error.to_string())
             }
             Err(error) => Err(error.to_string()),
         };
@@ -106,6 +137,11 @@ impl Job {
             }
             Err(reason) => ended.outcome = AgentOutcome::NotStarted { reason },
         }
+        if let (Some(unit), AgentOutcome::Cancelled) = (over, &ended.outcome) {
+            ended.outcome = AgentOutcome::BudgetSpent { unit };
+        }
+        let said = follower.as_mut().map(Follower::used).unwrap_or_default();
+        ended.used = Amount { launches: 1, agent_time_ms: ended.wall.0, ..said };
         if ended.outcome == AgentOutcome::Cancelled {
             // The node is stopping: the launch is found unfinished, and repeated, when the run is resumed.
             return Ok(Vec::new());
@@ -128,7 +164,9 @@ impl Job {
         let repository = &self.shared.repository;
         let worktree = self.shared.run.worktree(agent, task, attempt);
         if !worktree.is_dir() {
-            return Ok(vec![Record::AgentLost { agent: agent.clone(), task: task.clone(), attempt }]);
+            // What it used was written down when it ended.
+            let used = Amount::default();
+            return Ok(vec![Record::AgentLost { agent: agent.clone(), task: task.clone(), attempt, used }]);
         }
         let base_tree = repository.tree_of(base)?;
         let tree = match repository.snapshot(&worktree) {

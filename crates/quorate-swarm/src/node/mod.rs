@@ -6,6 +6,7 @@
 
 mod agent;
 mod ask;
+mod follow;
 mod landing;
 mod start;
 
@@ -20,7 +21,7 @@ use std::time::Duration;
 use quorate_agents::{Cancel, Containment};
 use quorate_base::{AgentId, BallotId, ChangeId, TaskId, Timestamp, ValidatorId};
 
-use crate::decide::{Launching, decide};
+use crate::decide::{Launch, Launching, decide};
 use crate::git::{self, PrivateRepository};
 use crate::journal::{self, Journal};
 use crate::plan::{Work, plan};
@@ -184,8 +185,8 @@ impl Leash {
 #[derive(Debug)]
 struct InHand {
     leash: Leash,
-    /// Who is launched.
-    agent: Option<AgentId>,
+    /// What is launched.
+    launch: Option<Launch>,
     thread: thread::JoinHandle<()>,
 }
 
@@ -241,7 +242,7 @@ impl Node {
     fn launching(&self, in_hand: &BTreeMap<Key, InHand>) -> Launching {
         let waits = |task: &TaskId| matches!(self.state.tasks.get(task), Some(TaskState::Waiting { .. }));
         let launching = in_hand.iter().filter_map(|(key, work)| match key {
-            Key::Task(task) if waits(task) => Some((task.clone(), work.agent.clone()?)),
+            Key::Task(task) if waits(task) => Some((task.clone(), work.launch.clone()?)),
             _ => None,
         });
         launching.collect()
@@ -267,12 +268,7 @@ impl Node {
     }
 
     fn start_work(&self, sender: &Sender<News>, in_hand: &mut BTreeMap<Key, InHand>) {
-        let waiting = |task: &TaskId| matches!(self.state.tasks.get(task), Some(TaskState::Waiting { .. }));
-        let launching = in_hand.iter().filter_map(|(key, work)| match key {
-            Key::Task(task) if waiting(task) => Some((task.clone(), work.agent.clone()?)),
-            _ => None,
-        });
-        let wanted = plan(&self.state, (self.surroundings.clock)(), &launching.collect());
+        let wanted = plan(&self.state, (self.surroundings.clock)(), &self.launching(in_hand));
         let keys: BTreeSet<Key> = wanted.iter().map(Key::from).collect();
         // Panels whose question is no longer asked stop costing anything.
         for (key, work) in in_hand.iter() {
@@ -294,14 +290,19 @@ impl Node {
             };
             let name = format!("{key:?}").chars().take(15).collect();
             let done = key.clone();
-            let agent = if let Work::Launch { agent, .. } = &work { Some(agent.clone()) } else { None };
+            let launch = match &work {
+                Work::Launch { agent, set_aside, .. } => {
+                    Some(Launch { agent: agent.clone(), set_aside: *set_aside })
+                }
+                _ => None,
+            };
             let spawned = thread::Builder::new().name(name).spawn(move || {
                 let answer = job.perform(&work);
                 // The node may have stopped listening.
                 let _ = job.sender.send(News::Done(done, answer));
             });
             match spawned {
-                Ok(thread) => drop(in_hand.insert(key, InHand { leash, agent, thread })),
+                Ok(thread) => drop(in_hand.insert(key, InHand { leash, launch, thread })),
                 // No thread now: the work follows from the state again at the next look.
                 Err(_) => return,
             }
@@ -419,8 +420,8 @@ impl Job {
             Work::Ask { ballot, validator, step, .. } => self.ask(ballot, validator, *step),
             Work::Prepare { change, onto } => self.prepare(change, onto),
             Work::Harvest { task, agent, attempt, base } => self.harvest(task, agent, *attempt, base),
-            Work::Launch { task, agent, attempt, base, wall } => {
-                self.launch(task, agent, *attempt, base, *wall)
+            Work::Launch { task, agent, attempt, base, wall, set_aside } => {
+                self.launch(task, agent, *attempt, base, *wall, *set_aside)
             }
         }
     }

@@ -10,10 +10,12 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::presets::{self, ENV_DEFAULT, LIMITS_DEFAULT};
+use super::raw_budget::{RawBudget, RawRunBudget, unknown};
 use super::{
     AgentLimits, AgentSpec, CheckEntry, Dependency, GateSpec, Priority, Retry, Role, RunSpec, Schedule,
     TaskSpec, When,
 };
+use crate::budget::{Budget, RunBudget, Source};
 
 /// The largest swarm file read.
 pub const FILE_BYTES_MAX: usize = 32 << 20;
@@ -62,6 +64,7 @@ struct RawFile {
     repository: RawRepository,
     #[serde(default)]
     swarm: RawSwarm,
+    budget: Option<Spanned<RawRunBudget>>,
     #[serde(default)]
     agents: BTreeMap<Spanned<String>, RawAgent>,
     #[serde(default)]
@@ -100,6 +103,9 @@ struct RawAgent {
     attempts: Option<Spanned<u32>>,
     #[serde(default)]
     retry: RawRetry,
+    budget: Option<Spanned<RawBudget>>,
+    launch_budget: Option<Spanned<RawBudget>>,
+    usage: Option<Source>,
     #[serde(default)]
     limits: RawLimits,
 }
@@ -141,6 +147,7 @@ struct RawTask {
     priority: Priority,
     deadline: Option<Millis>,
     estimate: Option<Millis>,
+    budget: Option<Spanned<RawBudget>>,
 }
 
 /// A task's id, or that and what must have happened to it.
@@ -217,6 +224,7 @@ pub fn parse(origin: &str, text: &str, detected: &BTreeMap<String, CheckEntry>) 
         }
     };
     let tasks = at.tasks(&raw.tasks, &agents, &objective)?;
+    let budget = at.budgets(&raw, &agents, &tasks)?;
     let agents_at_once = match &raw.swarm.agents_at_once {
         Some(count) => at.positive(count, "agents-at-once", INSTANCES_MAX)?,
         None => 4,
@@ -235,6 +243,7 @@ pub fn parse(origin: &str, text: &str, detected: &BTreeMap<String, CheckEntry>) 
         agents_at_once,
         wall: raw.swarm.wall.unwrap_or(Millis::from_secs(4 * 3600)),
         schedule: raw.swarm.schedule.unwrap_or_default(),
+        budget,
         agents,
         tasks,
         gate,
@@ -502,6 +511,13 @@ impl Place<'_> {
             count: raw.count.as_ref().map_or(Ok(1), |count| self.positive(count, "count", INSTANCES_MAX))?,
             attempts: raw.attempts.as_ref().map_or(Ok(1), |count| self.positive(count, "attempts", 100))?,
             retry: raw.retry.resolve(),
+            budget: self.budget(raw.budget.as_ref())?,
+            launch_budget: self.budget(raw.launch_budget.as_ref())?,
+            // A program of another name may speak another way.
+            usage: raw.usage.unwrap_or(match (&base, &raw.program) {
+                (Some(base), None) => base.usage,
+                _ => Source::None,
+            }),
             limits: AgentLimits {
                 wall: raw.limits.wall.unwrap_or(LIMITS_DEFAULT.wall),
                 memory: raw.limits.memory.unwrap_or(LIMITS_DEFAULT.memory),
@@ -509,6 +525,43 @@ impl Place<'_> {
                 output: raw.limits.output.unwrap_or(LIMITS_DEFAULT.output),
             },
         })
+    }
+
+    fn budget(&self, raw: Option<&Spanned<RawBudget>>) -> Result<Budget, Error> {
+        let Some(raw) = raw else { return Ok(Budget::default()) };
+        let hint = "write dollars as a number such as 2.5";
+        raw.get_ref().resolve().map_err(|message| self.invalid(raw.span(), message, hint))
+    }
+
+    /// The budgets of the run; refused where nobody would know when they are used up.
+    fn budgets(
+        &self,
+        raw: &RawFile,
+        agents: &BTreeMap<String, AgentSpec>,
+        tasks: &[TaskSpec],
+    ) -> Result<RunBudget, Error> {
+        let own = raw.budget.as_ref();
+        let hint = "write dollars as a number such as 2.5";
+        let all =
+            own.map(|own| own.get_ref().resolve().map_err(|message| self.invalid(own.span(), message, hint)));
+        let all = all.transpose()?.unwrap_or_default();
+        if own.is_some_and(|own| own.get_ref().allows_unknown()) {
+            return Ok(all);
+        }
+        for (name, declared) in &raw.agents {
+            let Some(agent) = agents.get(name.get_ref()) else { continue };
+            let mut budgets = vec![all.run, all.day, agent.budget, agent.launch_budget];
+            budgets.extend(tasks.iter().filter(|task| task.agent == *name.get_ref()).map(|task| task.budget));
+            if let Some(unit) = unknown(agent, &budgets) {
+                let span = declared.budget.as_ref().map_or_else(|| name.span(), Spanned::span);
+                return Err(self.invalid(
+                    span,
+                    format!("a budget bounds the {unit} of agent `{}`, which does not tell them", name.get_ref()),
+                    "set `usage` to how it tells them (claude, codex, opencode, lines), or `allow-unknown = true` under [budget]",
+                ));
+            }
+        }
+        Ok(all)
     }
 
     fn argument(&self, arg: &Spanned<String>) -> Result<String, Error> {
@@ -593,6 +646,7 @@ impl Place<'_> {
                 priority: task.priority,
                 deadline: task.deadline,
                 estimate: task.estimate,
+                budget: self.budget(task.budget.as_ref())?,
             });
         }
         if let Some(cycle) = first_on_a_cycle(&tasks) {

@@ -5,6 +5,7 @@
 
 pub mod file;
 pub mod presets;
+mod raw_budget;
 pub mod task;
 pub mod template;
 
@@ -14,6 +15,8 @@ use quorate_base::{AgentId, ByteCount, Millis, ValidatorId};
 use quorate_consensus::quorum::Quorum;
 use quorate_pipeline::spec::CheckSpec;
 use serde::{Deserialize, Serialize};
+
+use crate::budget::{Budget, RunBudget, Source};
 
 pub use self::task::{Dependency, Priority, Retry, Schedule, TaskSpec, When};
 
@@ -27,6 +30,8 @@ pub struct RunSpec {
     /// Which of the tasks that could start does.
     #[serde(default)]
     pub schedule: Schedule,
+    #[serde(default)]
+    pub budget: RunBudget,
     pub agents: BTreeMap<String, AgentSpec>,
     pub tasks: Vec<TaskSpec>,
     pub gate: GateSpec,
@@ -51,6 +56,15 @@ pub struct AgentSpec {
     pub attempts: u32,
     #[serde(default)]
     pub retry: Retry,
+    /// For all launches of this declaration together.
+    #[serde(default)]
+    pub budget: Budget,
+    /// For each launch: when it is used up, the agent is ended.
+    #[serde(default)]
+    pub launch_budget: Budget,
+    /// How it tells what it uses.
+    #[serde(default)]
+    pub usage: Source,
     pub limits: AgentLimits,
 }
 

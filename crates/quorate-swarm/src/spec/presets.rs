@@ -5,6 +5,7 @@
 use quorate_base::{ByteCount, Millis};
 
 use super::{AgentLimits, AgentSpec, Retry, Role};
+use crate::budget::{Budget, Source};
 
 /// One known agent CLI.
 #[derive(Debug, Clone, Copy)]
@@ -18,6 +19,8 @@ pub struct Preset {
     pub secrets: &'static [&'static str],
     /// How to get the program.
     pub install: &'static str,
+    /// How it tells what it uses, in the form in which it is started here.
+    pub usage: Source,
 }
 
 /// Environment every agent may see unless its declaration says otherwise.
@@ -48,6 +51,7 @@ pub const PRESETS: [Preset; 5] = [
         env: &["ANTHROPIC_BASE_URL", "CLAUDE_CONFIG_DIR"],
         secrets: &["ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"],
         install: "npm install -g @anthropic-ai/claude-code",
+        usage: Source::Claude,
     },
     Preset {
         name: "codex",
@@ -56,6 +60,7 @@ pub const PRESETS: [Preset; 5] = [
         env: &["CODEX_HOME", "OPENAI_BASE_URL"],
         secrets: &["OPENAI_API_KEY", "CODEX_API_KEY"],
         install: "npm install -g @openai/codex",
+        usage: Source::Codex,
     },
     Preset {
         name: "gemini",
@@ -64,6 +69,7 @@ pub const PRESETS: [Preset; 5] = [
         env: &["GOOGLE_CLOUD_PROJECT"],
         secrets: &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
         install: "npm install -g @google/gemini-cli",
+        usage: Source::None,
     },
     Preset {
         name: "opencode",
@@ -72,6 +78,7 @@ pub const PRESETS: [Preset; 5] = [
         env: &["OPENCODE_CONFIG"],
         secrets: &["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OPENROUTER_API_KEY"],
         install: "npm install -g opencode-ai",
+        usage: Source::Opencode,
     },
     Preset {
         name: "aider",
@@ -80,6 +87,7 @@ pub const PRESETS: [Preset; 5] = [
         env: &["AIDER_MODEL", "OPENAI_API_BASE"],
         secrets: &["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "DEEPSEEK_API_KEY"],
         install: "python -m pip install aider-install && aider-install",
+        usage: Source::None,
     },
 ];
 
@@ -102,6 +110,9 @@ impl Preset {
             count: 1,
             attempts: 1,
             retry: Retry::default(),
+            budget: Budget::default(),
+            launch_budget: Budget::default(),
+            usage: self.usage,
             limits: LIMITS_DEFAULT,
         }
     }

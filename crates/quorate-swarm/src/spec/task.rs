@@ -3,6 +3,8 @@
 use quorate_base::{Millis, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::budget::Budget;
+
 /// One unit of work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskSpec {
@@ -20,6 +22,9 @@ pub struct TaskSpec {
     /// How long it will take, by whoever wrote it. The schedules `critical-path` and `shortest` go by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimate: Option<Millis>,
+    /// For all attempts together.
+    #[serde(default, skip_serializing_if = "Budget::is_none")]
+    pub budget: Budget,
 }
 
 impl TaskSpec {
@@ -33,6 +38,7 @@ impl TaskSpec {
             priority: Priority::default(),
             deadline: None,
             estimate: None,
+            budget: Budget::default(),
         }
     }
 }

@@ -26,8 +26,20 @@ pub(crate) struct Agenda {
     /// Tasks with an agent, and those whose worktree has not been read.
     running: BTreeSet<u32>,
     harvest: BTreeSet<u32>,
-    /// Tasks that have not come to an end.
+    /// Tasks that have not come to an end, and those of them that wait.
     open: usize,
+    waiting: usize,
+}
+
+/// What to pass over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leave {
+    Nothing,
+    /// This task.
+    Task,
+    /// All tasks for the same agent declaration.
+    Agent,
+    All,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -58,6 +70,7 @@ enum At {
 /// The instances of one agent declaration, and the tasks for it that can start.
 #[derive(Debug, Clone, PartialEq)]
 struct Pool {
+    name: String,
     instances: Vec<AgentId>,
     ready: BTreeSet<Rank>,
 }
@@ -66,7 +79,11 @@ impl Agenda {
     pub(crate) fn new(spec: &RunSpec, started: Timestamp) -> Self {
         let names: Vec<&String> = spec.agents.keys().collect();
         let pool_of = |name: &String| names.binary_search(&name).map_or(u32::MAX, |at| at as u32);
-        let pools = names.iter().map(|name| Pool { instances: spec.instances(name), ready: BTreeSet::new() });
+        let pools = names.iter().map(|name| Pool {
+            name: (*name).clone(),
+            instances: spec.instances(name),
+            ready: BTreeSet::new(),
+        });
         let numbers: HashMap<TaskId, u32> =
             spec.tasks.iter().zip(0..).map(|(task, number)| (task.id.clone(), number)).collect();
         let ranks = ranks(spec, &numbers);
@@ -83,6 +100,7 @@ impl Agenda {
         let mut agenda = Self {
             tasks: spec.tasks.iter().enumerate().map(item).collect(),
             open: numbers.len(),
+            waiting: numbers.len(),
             pools: pools.collect(),
             numbers: Arc::new(numbers),
             later: BTreeSet::new(),
@@ -156,6 +174,8 @@ impl Agenda {
         self.leave(number);
         let over = |at| matches!(at, At::Proposed | At::Ended);
         let item = &mut self.tasks[number as usize];
+        let waits = |at| usize::from(matches!(at, At::Waiting { .. }));
+        self.waiting = self.waiting + waits(at) - waits(item.at);
         match (over(item.at), over(at)) {
             (false, true) => self.open -= 1,
             (true, false) => self.open += 1,
@@ -239,14 +259,14 @@ impl Agenda {
         }
     }
 
-    /// Tasks that can start now with the instance that would do each, best first; at most `room`, and none of those in `launching`, whose
-    /// instances are taken.
+    /// Tasks that can start now with the instance that would do each, best first; at most `room`, by none of those in `taken`, and as `leave`
+    /// says of each in turn.
     pub(crate) fn startable(
         &self,
         now: Timestamp,
         room: usize,
-        launching: &BTreeMap<TaskId, AgentId>,
-        working: &BTreeSet<&AgentId>,
+        taken: &BTreeSet<&AgentId>,
+        mut leave: impl FnMut(&TaskId) -> Leave,
     ) -> Vec<(TaskId, AgentId)> {
         let due: BTreeSet<(u32, Rank)> = self
             .later
@@ -254,20 +274,40 @@ impl Agenda {
             .map(|(_, number)| &self.tasks[*number as usize])
             .map(|item| (item.pool, item.rank))
             .collect();
-        let mut found: Vec<(Rank, AgentId)> = Vec::new();
-        for (pool, at) in self.pools.iter().zip(0_u32..) {
-            let due = due.range((at, (0, 0))..=(at, (u64::MAX, u32::MAX))).map(|(_, rank)| rank);
-            if pool.ready.is_empty() && due.clone().next().is_none() {
-                continue;
+        let mut queues: Vec<_> = self
+            .pools
+            .iter()
+            .zip(0_u32..)
+            .filter_map(|(pool, at)| {
+                let due = due.range((at, (0, 0))..=(at, (u64::MAX, u32::MAX))).map(|(_, rank)| rank);
+                let mut ranks = merged(pool.ready.iter(), due).peekable();
+                ranks.peek()?;
+                // The first is the last, to be taken first.
+                let idle = pool.instances.iter().filter(|agent| !taken.contains(agent)).rev();
+                Some((ranks, idle.cloned().collect::<Vec<_>>()))
+            })
+            .collect();
+        let mut found = Vec::new();
+        while found.len() < room {
+            let best = queues.iter_mut().filter(|(_, idle)| !idle.is_empty());
+            let best = best.filter_map(|(ranks, idle)| Some((*ranks.peek()?, ranks, idle)));
+            let Some((rank, ranks, idle)) = best.min_by_key(|(rank, ..)| **rank) else {
+                break;
+            };
+            let task = self.id(rank.1);
+            ranks.next();
+            match leave(task) {
+                Leave::Nothing => {
+                    if let Some(agent) = idle.pop() {
+                        found.push((task.clone(), agent));
+                    }
+                }
+                Leave::Task => {}
+                Leave::Agent => idle.clear(),
+                Leave::All => break,
             }
-            let taken: BTreeSet<&AgentId> = working.iter().copied().chain(launching.values()).collect();
-            let idle = pool.instances.iter().filter(|agent| !taken.contains(agent));
-            let best = merged(pool.ready.iter(), due).filter(|rank| !launching.contains_key(self.id(rank.1)));
-            found.extend(best.take(room).zip(idle).map(|(rank, agent)| (*rank, agent.clone())));
         }
-        found.sort_unstable_by_key(|(rank, _)| *rank);
-        found.truncate(room);
-        found.into_iter().map(|(rank, agent)| (self.id(rank.1).clone(), agent)).collect()
+        found
     }
 
     /// When it is time to look again though nothing has happened.
@@ -284,6 +324,27 @@ impl Agenda {
     /// Waiting tasks whose deadline has passed.
     pub(crate) fn overdue(&self, now: Timestamp) -> impl Iterator<Item = &TaskId> {
         self.deadlines.range(..=(now, u32::MAX)).map(|(_, number)| self.id(*number))
+    }
+
+    /// All waiting tasks.
+    pub(crate) fn waiting(&self) -> impl Iterator<Item = &TaskId> {
+        // Where none waits, nobody looks for one.
+        let some = if self.waiting == 0 { &[][..] } else { &self.tasks[..] };
+        some.iter().filter(|item| matches!(item.at, At::Waiting { .. })).map(|item| &item.id)
+    }
+
+    /// Waiting tasks for an agent declaration that wait for nothing but their time.
+    pub(crate) fn startable_by(&self, agent: &str) -> impl Iterator<Item = &TaskId> {
+        let at = self.pools.iter().position(|pool| pool.name == agent);
+        let ready = at.map(|at| &self.pools[at].ready).into_iter().flatten();
+        let later = self.later.iter().map(|(_, number)| &self.tasks[*number as usize]);
+        let later = later.filter(move |item| at == Some(item.pool as usize)).map(|item| &item.id);
+        ready.map(|rank| self.id(rank.1)).chain(later)
+    }
+
+    /// The task of that name.
+    pub(crate) fn known(&self, task: &TaskId) -> Option<&TaskId> {
+        self.number(task).map(|number| &self.tasks[number].id)
     }
 
     /// The time at which a task is given up.

@@ -7,6 +7,7 @@ use quorate_base::{BallotId, ChangeId, Digest, TaskId, Timestamp};
 
 use super::agenda::Agenda;
 use super::{BallotState, Candidate, ChangeState, Conflict, Landing, Settled, State, TaskState};
+use crate::budget::{Account, Ledger};
 use crate::record::{AgentEnded, AgentOutcome, Record, RunStarted, Stamped, TaskOutcome};
 
 /// A record does not follow from those before it: the journal is of another run, or of a newer Quorate.
@@ -34,6 +35,8 @@ impl State {
             last_at: first.time,
             tasks,
             agenda: Agenda::new(spec, first.time),
+            ledger: ledger(started, first.time),
+            over_budget: false,
             launches: Vec::new(),
             changes: BTreeMap::new(),
             queue: Vec::new(),
@@ -66,7 +69,7 @@ impl State {
         match record {
             Record::RunStarted(_) => return Err(wrong("a run starts once".into())),
             Record::Resumed { .. } => self.resumptions += 1,
-            Record::AgentStarted { agent, task, attempt, base, pid } => {
+            Record::AgentStarted { agent, task, attempt, base, pid, set_aside } => {
                 let running = TaskState::Running {
                     agent: agent.clone(),
                     attempt: *attempt,
@@ -76,7 +79,10 @@ impl State {
                 };
                 *self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))? = running;
                 self.agenda.begun(task);
+                let name = self.task_spec(task).map(|spec| spec.agent.clone()).unwrap_or_default();
+                self.ledger.set_aside(&name, task, *set_aside);
             }
+            Record::UsageReported { task, used } => self.ledger.report(task, *used),
             Record::AgentEnded(ended) => {
                 let next = self.after_launch(ended, *time);
                 let head = self.head.clone();
@@ -93,12 +99,17 @@ impl State {
                 };
                 match task.clone() {
                     TaskState::Waiting { not_before, .. } => self.agenda.waits(&ended.task, not_before),
-                    TaskState::Closed { .. } => self.agenda.ended(&ended.task, false),
+                    TaskState::Closed { outcome } => {
+                        self.over_budget |= matches!(outcome, TaskOutcome::OverBudget { .. });
+                        self.agenda.ended(&ended.task, false);
+                    }
                     _ => self.agenda.ended_well(&ended.task),
                 }
+                self.ledger.settle(*time, &ended.task, ended.used);
                 self.launches.push((**ended).clone());
             }
-            Record::AgentLost { task, attempt, .. } => {
+            Record::AgentLost { task, attempt, used, .. } => {
+                self.ledger.settle(*time, task, *used);
                 *self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))? =
                     TaskState::Waiting { attempts: attempt.saturating_sub(1), not_before: Timestamp(0) };
                 self.agenda.waits(task, Timestamp(0));
@@ -106,6 +117,7 @@ impl State {
             Record::TaskClosed { task, outcome } => {
                 *self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))? =
                     TaskState::Closed { outcome: outcome.clone() };
+                self.over_budget |= matches!(outcome, TaskOutcome::OverBudget { .. });
                 // Nothing to do is as good as done.
                 self.agenda.ended(task, *outcome == TaskOutcome::NoChange);
             }
@@ -227,6 +239,10 @@ impl State {
         if ended.outcome.succeeded() {
             return None;
         }
+        if let AgentOutcome::BudgetSpent { unit } = ended.outcome {
+            let outcome = TaskOutcome::OverBudget { account: "the launch".into(), unit };
+            return Some(TaskState::Closed { outcome });
+        }
         let spec = self.task_spec(&ended.task).and_then(|task| self.started.spec.agents.get(&task.agent));
         let attempts_max = spec.map_or(1, |agent| agent.attempts);
         if ended.attempt >= attempts_max || matches!(ended.outcome, AgentOutcome::NotStarted { .. }) {
@@ -262,6 +278,19 @@ impl State {
     fn ballot_mut(&mut self, id: &BallotId) -> Option<&mut BallotState> {
         self.ballots.get_mut(id)
     }
+}
+
+/// The accounts of a run, with nothing spent but what other runs spent today.
+fn ledger(started: &RunStarted, at: Timestamp) -> Ledger {
+    let spec = &started.spec;
+    let mut ledger = Ledger::new(spec.budget.run, spec.budget.day, at, started.spent_today);
+    for (name, agent) in &spec.agents {
+        ledger.bound(&Account::Agent(name.clone()), agent.budget);
+    }
+    for task in &spec.tasks {
+        ledger.bound(&Account::Task(task.id.clone()), task.budget);
+    }
+    ledger
 }
 
 impl TaskState {

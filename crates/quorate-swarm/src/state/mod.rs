@@ -14,10 +14,12 @@ use quorate_base::{AgentId, BallotId, ChangeId, Digest, GitOid, TaskId, Timestam
 use quorate_consensus::ballot::Verdict;
 use quorate_evidence::dsse::{Envelope, Signature};
 
+use crate::budget::Ledger;
 use crate::record::{AgentEnded, ChangeProposed, RunOutcome, RunStarted, Step, TaskOutcome};
 use crate::spec::TaskSpec;
 
 use agenda::Agenda;
+pub(crate) use agenda::Leave;
 
 pub use apply::Inconsistent;
 
@@ -33,6 +35,9 @@ pub struct State {
     pub last_at: Timestamp,
     pub tasks: BTreeMap<TaskId, TaskState>,
     pub(crate) agenda: Agenda,
+    pub ledger: Ledger,
+    /// A task was given up because a budget was used up.
+    pub(crate) over_budget: bool,
     /// Every launch that ended, in order.
     pub launches: Vec<AgentEnded>,
     pub changes: BTreeMap<ChangeId, ChangeState>,
@@ -194,6 +199,8 @@ impl State {
             last_at: self.last_at,
             tasks: BTreeMap::new(),
             agenda: self.agenda.names_only(),
+            ledger: Ledger::default(),
+            over_budget: self.over_budget,
             launches: Vec::new(),
             changes: changes.into_iter().collect(),
             queue: Vec::new(),

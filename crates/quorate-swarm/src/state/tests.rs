@@ -12,7 +12,8 @@ use quorate_evidence::key::SigningKey;
 use quorate_evidence::vote::{Report, Vote};
 
 use super::{Settled, State, TaskState};
-use crate::decide::{Launching, decide};
+use crate::budget::{Account, Amount};
+use crate::decide::{Launch, Launching, decide};
 use crate::panel;
 use crate::plan::{Work, plan};
 use crate::record::{
@@ -74,7 +75,7 @@ impl World {
     /// The records that answer a piece of work.
     fn answer(&self, work: &Work, state: &State) -> Vec<Record> {
         match work {
-            Work::Launch { task, agent, attempt, base, .. } => {
+            Work::Launch { task, agent, attempt, base, set_aside, .. } => {
                 let outcome = match self.fate(&format!("agent {task} {attempt}"), 4) {
                     0 => AgentOutcome::Signaled { signal: 9 },
                     _ => AgentOutcome::Exited { code: 0 },
@@ -85,6 +86,7 @@ impl World {
                     attempt: *attempt,
                     base: base.clone(),
                     pid: 1,
+                    set_aside: *set_aside,
                 };
                 let ended = AgentEnded {
                     agent: agent.clone(),
@@ -98,6 +100,15 @@ impl World {
                     stdout: None,
                     stderr: None,
                     last_words: String::new(),
+                    used: Amount {
+                        launches: 1,
+                        agent_time_ms: 1,
+                        // At most what it may.
+                        tokens: self
+                            .fate(&format!("tokens {task} {attempt}"), set_aside.tokens.max(1) + 1)
+                            .min(set_aside.tokens),
+                        ..Amount::default()
+                    },
                 };
                 vec![started, Record::AgentEnded(Box::new(ended))]
             }
@@ -225,14 +236,34 @@ impl World {
     }
 }
 
+/// Budgets of every kind, some of them too small.
+fn budgets(draw: &mut Draw) -> String {
+    let mut text = String::new();
+    if draw.below(3) == 0 {
+        text.push_str(&format!("budget.launches = {}\n", 1 + draw.below(6)));
+    }
+    if draw.below(3) == 0 {
+        text.push_str(&format!("launch-budget.tokens = {}\n", 1 + draw.below(20)));
+    }
+    if draw.below(2) == 0 {
+        text.push_str(&format!(
+            "[budget]\ntokens = {}\nday.tokens = {}\n",
+            1 + draw.below(60),
+            20 + draw.below(60)
+        ));
+    }
+    text
+}
+
 /// A graph of tasks with dependencies of every kind, by a schedule that is drawn too.
 fn world(seed: u64) -> (World, Record) {
     let mut draw = Draw(seed ^ 0x57a7e);
     let schedule = ["fifo", "priority", "deadline", "critical-path", "shortest"][draw.below(5)];
     let mut text = format!(
         "objective = \"x\"\n[swarm]\nagents-at-once = 3\nschedule = \"{schedule}\"\n\
-         [agents.a]\nprogram = \"a\"\ncount = 2\nattempts = 2\nretry.backoff = \"40ms\"\n\
-         [agents.b]\nprogram = \"b\"\ncount = 2\n"
+         [agents.a]\nprogram = \"a\"\ncount = 2\nattempts = 2\nretry.backoff = \"40ms\"\nusage = \"lines\"\n\
+         [agents.b]\nprogram = \"b\"\ncount = 2\nusage = \"lines\"\n{}",
+        budgets(&mut draw)
     );
     for n in 0..8 {
         let agent = ["a", "b"][draw.below(2)];
@@ -269,6 +300,7 @@ fn world(seed: u64) -> (World, Record) {
         base_tree: oid("base tree"),
         branch: "b".into(),
         quorate_version: "0".into(),
+        spent_today: Amount { tokens: draw.below(30) as u64, ..Amount::default() },
     };
     (World { seed, keys, liar }, Record::RunStarted(Box::new(started)))
 }
@@ -306,7 +338,16 @@ fn play(seed: u64, deaths: bool) -> (World, Vec<Stamped>, State) {
             asked.clear();
             state = State::fold(journal.iter()).unwrap();
             for (agent, task, attempt) in state.interrupted() {
-                append(&mut state, &mut journal, Record::AgentLost { agent, task, attempt });
+                append(
+                    &mut state,
+                    &mut journal,
+                    Record::AgentLost {
+                        agent,
+                        task,
+                        attempt,
+                        used: Amount { launches: 1, ..Amount::default() },
+                    },
+                );
             }
             continue;
         }
@@ -357,8 +398,9 @@ fn play(seed: u64, deaths: bool) -> (World, Vec<Stamped>, State) {
 /// Launches whose first record has not come.
 fn launching(asked: &BTreeSet<Work>, state: &State) -> Launching {
     let launching = asked.iter().filter_map(|work| match work {
-        Work::Launch { task, agent, .. } => {
-            matches!(state.tasks[task], TaskState::Waiting { .. }).then(|| (task.clone(), agent.clone()))
+        Work::Launch { task, agent, set_aside, .. } => {
+            let launch = Launch { agent: agent.clone(), set_aside: *set_aside };
+            matches!(state.tasks[task], TaskState::Waiting { .. }).then(|| (task.clone(), launch))
         }
         _ => None,
     });
@@ -374,7 +416,7 @@ fn check_launch(seed: u64, journal: &[Stamped], state: &State, launching: &Launc
     assert!(!launching.contains_key(task), "seed {seed}: {task} is launched twice");
     let taken = state.working();
     assert!(
-        !taken.contains(agent) && !launching.values().any(|other| other == agent),
+        !taken.contains(agent) && !launching.values().any(|other| other.agent == *agent),
         "seed {seed}: {agent} is busy"
     );
     assert!(taken.len() + launching.len() < 3, "seed {seed}: there is no room");
@@ -423,8 +465,28 @@ fn check_tasks(seed: u64, journal: &[Stamped], state: &State) {
                     let deadline = state.started_at.plus(spec.deadline.unwrap());
                     assert!(stamped.time >= deadline, "seed {seed}: {task} was given up too soon");
                 }
+                TaskOutcome::OverBudget { .. } => {
+                    assert_eq!(state.outcome, Some(crate::record::RunOutcome::BudgetSpent), "seed {seed}");
+                }
                 _ => {}
             }
+        }
+    }
+}
+
+/// No account has spent more than it may, and nothing is set aside any more.
+fn check_budgets(seed: u64, state: &State) {
+    for account in state.ledger.accounts() {
+        let (budget, spent) = (state.ledger.budget(account), state.ledger.spent(account));
+        assert_eq!(state.ledger.in_hand(account), Amount::default(), "seed {seed}: {account}");
+        for unit in budget.units() {
+            let before = if *account == Account::Day { state.started.spent_today.of(unit) } else { 0 };
+            let most = budget.of(unit).unwrap().max(before);
+            assert!(
+                spent.of(unit) <= most,
+                "seed {seed}: {account} has spent {} {unit} of {most}",
+                spent.of(unit)
+            );
         }
     }
 }
@@ -466,6 +528,7 @@ fn check(seed: u64, deaths: bool) {
         }
     }
     check_tasks(seed, &journal, &state);
+    check_budgets(seed, &state);
     for (id, task) in &state.tasks {
         assert!(
             matches!(task, TaskState::Proposed { .. } | TaskState::Closed { .. }),

@@ -133,6 +133,7 @@ fn from_agent(here: &Path, name: &str, objective: &Path, printer: &Printer) -> a
         agents_at_once: 1,
         wall: quorate_base::Millis::from_secs(4 * 3600),
         schedule: quorate_swarm::spec::Schedule::default(),
+        budget: quorate_swarm::budget::RunBudget::default(),
         agents: BTreeMap::from([(name.to_owned(), AgentSpec { count: 1, ..agent })]),
         tasks: vec![task],
         gate,
@@ -191,6 +192,10 @@ pub(super) fn conclude(node: &Node, left: Left, strict: bool, printer: &Printer)
     match node.state().outcome {
         Some(RunOutcome::WallLimit) => {
             printer.warn("the run's wall time was over; what had landed stays landed");
+            ExitStatus::Limit
+        }
+        Some(RunOutcome::BudgetSpent) => {
+            printer.warn("a budget was used up; what had landed stays landed. Raise the budget in the swarm file, or run what is left another day");
             ExitStatus::Limit
         }
         Some(RunOutcome::BranchMoved) => {
@@ -258,6 +263,18 @@ pub(super) fn table(summary: &RunSummary, printer: &Printer) {
             agent.wall_s,
             agent.cpu_s,
             ByteCount(agent.memory_peak_bytes),
+        ));
+    }
+    for budget in &summary.budgets {
+        let aside = match budget.set_aside {
+            0 => String::new(),
+            aside => format!(", {} set aside", budget.unit.show(aside)),
+        };
+        printer.data(&format!(
+            "  budget of {}: {} of {}{aside}",
+            budget.account,
+            budget.unit.show(budget.spent),
+            budget.unit.show(budget.limit)
         ));
     }
     if !summary.landed.is_empty() {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the answer")]
 
 mod bad_input;
+mod budget;
 mod bus;
 mod certify;
 mod example;
