@@ -11,6 +11,7 @@ pub mod decide;
 pub mod git;
 pub mod journal;
 pub mod node;
+pub mod nodes;
 pub mod panel;
 pub mod plan;
 pub mod record;

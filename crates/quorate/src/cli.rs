@@ -45,6 +45,14 @@ pub(crate) enum Command {
     Certify(Certify),
     /// Check a certificate offline
     Verify(Verify),
+    /// End the nodes at work here, their agents, and everything these have started; runs can be resumed
+    Stop {
+        /// The run, wherever it works; all of this workspace if left out
+        run: Option<String>,
+        /// Every node of yours on this machine
+        #[arg(long, conflicts_with = "run")]
+        all: bool,
+    },
     /// Show where a run stands
     Status {
         /// The run; the newest if left out

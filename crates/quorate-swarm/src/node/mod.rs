@@ -24,6 +24,7 @@ use quorate_base::{AgentId, BallotId, ChangeId, TaskId, Timestamp, ValidatorId};
 use crate::decide::{Launch, Launching, decide};
 use crate::git::{self, PrivateRepository};
 use crate::journal::{self, Journal};
+use crate::nodes;
 use crate::plan::{Work, plan};
 use crate::record::{Record, Stamped, Step};
 use crate::state::{Inconsistent, State, TaskState};
@@ -42,6 +43,8 @@ pub enum Error {
     Workspace(#[from] workspace::Error),
     #[error(transparent)]
     Journal(#[from] journal::Error),
+    #[error(transparent)]
+    Nodes(#[from] nodes::Error),
     #[error(transparent)]
     State(#[from] Inconsistent),
     #[error(transparent)]
@@ -101,6 +104,8 @@ pub struct Node {
     surroundings: Surroundings,
     fault: Fault,
     _lock: Option<workspace::Lock>,
+    /// By which `quorate stop` finds it.
+    known: Option<nodes::Registered>,
 }
 
 /// What the working threads share; none of it changes.

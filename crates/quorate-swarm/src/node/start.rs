@@ -15,6 +15,7 @@ use super::{Error, Fault, Node, Shared, Surroundings};
 use crate::budget::Amount;
 use crate::git::{self, Merge, PrivateRepository, Source};
 use crate::journal::{self, Journal};
+use crate::nodes;
 use crate::record::{ChangeProposed, Elector, Record, RunKind, RunStarted, Stamped};
 use crate::spec::RunSpec;
 use crate::state::{State, TaskState};
@@ -176,6 +177,7 @@ impl Node {
             surroundings,
             lock,
         );
+        node.known = Some(nodes::register(&node.state.started.run, workspace.root())?);
         node.commit(first)?;
         Ok(node)
     }
@@ -211,6 +213,7 @@ impl Node {
             surroundings,
             lock,
         );
+        node.known = Some(nodes::register(run, workspace.root())?);
         let keep: BTreeSet<PathBuf> = node
             .state
             .tasks
@@ -287,6 +290,7 @@ impl Node {
             surroundings,
             fault: Fault::from_environment(),
             _lock: lock,
+            known: None,
         }
     }
 }

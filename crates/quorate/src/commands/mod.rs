@@ -11,6 +11,7 @@ mod memory;
 mod resume;
 mod run;
 mod status;
+mod stop;
 mod store;
 mod validator;
 mod verify;
@@ -39,6 +40,7 @@ pub(crate) fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatus
         Command::Resume { run } => resume::resume(&here, run.as_deref(), printer),
         Command::Certify(args) => certify::certify(&here, &args, printer),
         Command::Verify(args) => verify::verify(&here, &args, printer),
+        Command::Stop { run, all } => stop::stop(&here, run.as_deref(), all, printer),
         Command::Status { run, all } => status::status(&here, run.as_deref(), all, printer),
         Command::Logs { run, follow, output } => {
             logs::logs(&here, run.as_deref(), follow, output.as_deref(), printer)

@@ -11,4 +11,5 @@ mod memory;
 mod python;
 mod room;
 mod run;
+mod stop;
 mod survival;
