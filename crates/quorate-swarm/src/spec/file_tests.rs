@@ -112,3 +112,24 @@ fn placeholders_fill_once_and_never_from_a_value() {
     assert_eq!(fill("{{task} {\"json\": {}} {task}", value), "{task} {\"json\": {}} t");
     assert_eq!(placeholders("{task} {{no} {\"j\":1} {odd"), ["task"]);
 }
+
+#[test]
+fn the_example_in_the_documents_is_what_it_says() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/swarm-file.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let example = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let spec = parse("swarm-file.md", example, &BTreeMap::new()).unwrap().spec;
+    assert_eq!((spec.tasks.len(), spec.agents.len(), spec.agents_at_once), (3, 2, 8));
+    let usual =
+        parse("x", "objective = \"x\"\n[agents.a]\nprogram = \"a\"\n", &BTreeMap::new()).unwrap().spec;
+    let agent = &usual.agents["a"];
+    // The defaults of its tables.
+    assert_eq!(
+        (usual.agents_at_once, usual.wall, usual.schedule),
+        (4, Millis::from_secs(4 * 3600), Schedule::Priority)
+    );
+    assert_eq!(
+        (agent.attempts, agent.retry.backoff, agent.retry.backoff_max),
+        (1, Millis(500), Millis::from_secs(60))
+    );
+}
