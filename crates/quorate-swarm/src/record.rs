@@ -31,6 +31,12 @@ pub enum Record {
         base: GitOid,
         pid: u32,
     },
+    /// An agent cannot be launched yet, for want of something other runs have.
+    LaunchWaits {
+        agent: AgentId,
+        task: TaskId,
+        reason: String,
+    },
     AgentEnded(Box<AgentEnded>),
     /// The node died while the agent worked; its work is thrown away and the attempt does not count.
     AgentLost {

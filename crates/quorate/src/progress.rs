@@ -69,6 +69,9 @@ pub(crate) fn line(record: &Record, state: &State) -> Option<(anstyle::Style, St
             let again = if *attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
             (PLAIN, format!("{agent:<12} works on {task} (process {pid}{again})"))
         }
+        Record::LaunchWaits { agent, task, reason } => {
+            (DOUBT, format!("{agent:<12} cannot start {task} yet: {reason}"))
+        }
         Record::AgentEnded(ended) => {
             let style = if ended.outcome.succeeded() { PLAIN } else { DOUBT };
             let text = format!(

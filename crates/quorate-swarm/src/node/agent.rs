@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use quorate_agents::{Command, Limits, Outcome, Stdin};
 use quorate_base::{AgentId, ByteCount, ChangeId, Digest, GitOid, Millis, TaskId};
 
+use super::equip::Equipped;
 use super::{Error, Job};
 use crate::git::{self, Identity};
 use crate::record::{AgentEnded, AgentOutcome, ChangeProposed, Record, TaskOutcome};
@@ -37,7 +38,14 @@ impl Job {
         let output = self.shared.run.output();
         fs::create_dir_all(&output)
             .map_err(|source| Error::Io { what: format!("cannot create {}", output.display()), source })?;
-        let (env, secrets) = self.environment(spec, task_spec, agent, attempt);
+        let (mut env, secrets) = self.environment(spec, task_spec, agent, attempt);
+        // Held until the agent has ended.
+        let equipment = match self.equip(agent, task, &worktree)? {
+            Equipped::With(equipment) => Ok(equipment),
+            Equipped::Impossible(reason) => Err(reason),
+            Equipped::Stopping => return Ok(Vec::new()),
+        };
+        env.extend(equipment.iter().flat_map(|equipment| equipment.env.clone()));
         let value = |name: &str| match name {
             "objective" => Some(task_spec.objective.clone()),
             "task" => Some(task.to_string()),
@@ -80,7 +88,13 @@ impl Job {
             stderr: None,
             last_words: String::new(),
         };
-        let waited = match quorate_agents::spawn(&command, &self.shared.containment) {
+        let spawned = match &equipment {
+            Ok(_) => {
+                quorate_agents::spawn(&command, &self.shared.containment).map_err(|error| error.to_string())
+            }
+            Err(reason) => Err(reason.clone()),
+        };
+        let waited = match spawned {
             Ok(running) => {
                 let pid = running.pid();
                 self.leash.hold(running.cancel_handle());
@@ -93,8 +107,9 @@ impl Job {
                 });
                 running.wait().map_err(|error| error.to_string())
             }
-            Err(error) => Err(error.to_string()),
+            Err(reason) => Err(reason),
         };
+        drop(equipment);
         match waited {
             Ok(end) => {
                 ended.outcome = outcome(&end.outcome);

@@ -11,6 +11,10 @@ use toml::Spanned;
 
 use super::presets::{self, ENV_DEFAULT, LIMITS_DEFAULT};
 use super::{AgentLimits, AgentSpec, CheckEntry, GateSpec, Role, RunSpec, TaskSpec};
+use crate::kit::{
+    self,
+    spec::{RawWorktree, WorktreeSpec},
+};
 
 /// The largest swarm file read.
 pub const FILE_BYTES_MAX: usize = 1 << 20;
@@ -65,6 +69,8 @@ struct RawFile {
     tasks: Vec<RawTask>,
     #[serde(default)]
     gate: RawGate,
+    #[serde(default)]
+    worktree: RawWorktree,
     checks: Option<BTreeMap<Spanned<String>, RawCheck>>,
 }
 
@@ -187,6 +193,7 @@ pub fn parse(origin: &str, text: &str, detected: &BTreeMap<String, CheckEntry>) 
         tasks,
         gate,
         checks,
+        worktree: at.worktree(&raw.worktree)?,
     };
     Ok(SwarmFile {
         spec,
@@ -216,6 +223,12 @@ pub fn parse_gate(
 pub fn parse_agents(origin: &str, text: &str) -> Result<BTreeMap<String, AgentSpec>, Error> {
     let raw = deserialize(origin, text)?;
     Place { origin, text }.agents(&raw.agents)
+}
+
+/// Reads only what worktrees come with, for the same.
+pub fn parse_worktree(origin: &str, text: &str) -> Result<WorktreeSpec, Error> {
+    let raw = deserialize(origin, text)?;
+    Place { origin, text }.worktree(&raw.worktree)
 }
 
 /// The gate of a run without a file: five validators, one of which may be faulty.
@@ -268,6 +281,10 @@ impl Place<'_> {
         ValidatorId::new(name.get_ref().as_str()).map_err(|error| {
             self.invalid(name.span(), error.to_string(), "for example `tests` or `security`")
         })
+    }
+
+    fn worktree(&self, raw: &RawWorktree) -> Result<WorktreeSpec, Error> {
+        kit::spec::check(raw).map_err(|(span, message, hint)| self.invalid(span, message, &hint))
     }
 
     fn gate(&self, raw: &RawGate) -> Result<GateSpec, Error> {

@@ -14,6 +14,8 @@ use quorate_consensus::quorum::Quorum;
 use quorate_pipeline::spec::CheckSpec;
 use serde::{Deserialize, Serialize};
 
+use crate::kit::spec::WorktreeSpec;
+
 /// Everything a run needs to know, with no default left open.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunSpec {
@@ -25,6 +27,9 @@ pub struct RunSpec {
     pub tasks: Vec<TaskSpec>,
     pub gate: GateSpec,
     pub checks: BTreeMap<String, CheckEntry>,
+    /// What agents' worktrees come with.
+    #[serde(default)]
+    pub worktree: WorktreeSpec,
 }
 
 /// How an agent is started and what it may use.

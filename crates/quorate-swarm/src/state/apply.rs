@@ -70,6 +70,9 @@ impl State {
                 };
                 *self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))? = running;
             }
+            Record::LaunchWaits { task, .. } => {
+                self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))?;
+            }
             Record::AgentEnded(ended) => {
                 let attempts_max = self.attempts_max(&ended.task);
                 let head = self.head.clone();
