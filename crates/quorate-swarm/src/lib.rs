@@ -10,6 +10,7 @@ pub mod decide;
 pub mod git;
 pub mod journal;
 pub mod kit;
+pub mod lease;
 pub mod node;
 pub mod panel;
 pub mod plan;
