@@ -2,9 +2,10 @@
 //!
 //! The node calls [`decide`] after every record until it has nothing to say, appending what it says to the journal.
 
-use quorate_base::{BallotId, Timestamp};
+use quorate_base::{BallotId, TaskId, Timestamp};
 
 use crate::panel;
+use crate::plan::{self, Work};
 use crate::record::{Record, RunKind, RunOutcome, TaskOutcome};
 use crate::state::{ChangeState, State, TaskState};
 
@@ -17,6 +18,7 @@ pub fn decide(state: &State, now: Timestamp) -> Vec<Record> {
         return vec![Record::Finished { outcome: RunOutcome::WallLimit }];
     }
     let mut records = blocked_tasks(state);
+    records.extend(leases(state, now));
     records.extend(verdicts(state));
     records.extend(queue(state));
     if records.is_empty() && finished(state) {
@@ -47,6 +49,37 @@ fn blocked_tasks(state: &State) -> Vec<Record> {
         .filter_map(|task| {
             let by = task.after.iter().find(|id| state.task_lost(id))?.clone();
             Some(Record::TaskClosed { task: task.id.clone(), outcome: TaskOutcome::Blocked { by } })
+        })
+        .collect()
+}
+
+/// Leases of tasks that are over, and of tasks there is room to start.
+fn leases(state: &State, now: Timestamp) -> Vec<Record> {
+    if state.started.spec.tasks.iter().all(|task| task.leases.is_empty()) {
+        return Vec::new();
+    }
+    let over = |task: &&TaskId| state.task_over(task);
+    let ended: Vec<_> =
+        state.leases.holders().filter(over).map(|task| Record::LeaseEnded { task: task.clone() }).collect();
+    if !ended.is_empty() {
+        // Who is served next shows when they are gone.
+        return ended;
+    }
+    let mut leases = state.leases.clone();
+    let wanted = plan::launches(state).into_iter().filter_map(|work| match work {
+        Work::Launch { task, .. } => state.started.spec.task(&task),
+        _ => None,
+    });
+    let fresh =
+        wanted.filter(|task| !task.leases.is_empty() && state.leases.held_by(&task.id).next().is_none());
+    fresh
+        .filter_map(|task| {
+            let grants = leases.acquire(&task.id, &task.leases, None, now).ok()?;
+            Some(Record::LeaseGranted {
+                task: task.id.clone(),
+                resources: task.leases.clone(),
+                tokens: grants.iter().map(|grant| grant.token).collect(),
+            })
         })
         .collect()
 }

@@ -36,8 +36,15 @@ pub fn plan(state: &State) -> Vec<Work> {
     work.extend(ballots(state));
     work.extend(preparations(state));
     work.extend(harvests(state));
-    work.extend(launches(state));
+    work.extend(launches(state).into_iter().filter(|launch| leased(state, launch)));
     work
+}
+
+/// Whether a launch's task has its leases: they are granted by a record of their own, before it.
+fn leased(state: &State, work: &Work) -> bool {
+    let Work::Launch { task, .. } = work else { return true };
+    let needs_none = state.started.spec.task(task).is_none_or(|spec| spec.leases.is_empty());
+    needs_none || state.leases.held_by(task).next().is_some()
 }
 
 fn landings(state: &State) -> Vec<Work> {
@@ -119,7 +126,8 @@ fn harvests(state: &State) -> Vec<Work> {
         .collect()
 }
 
-fn launches(state: &State) -> Vec<Work> {
+/// The launches there is room for now, those included whose leases are still to be granted.
+pub(crate) fn launches(state: &State) -> Vec<Work> {
     let spec = &state.started.spec;
     if state.started.kind == RunKind::Certify {
         return Vec::new();
@@ -128,6 +136,8 @@ fn launches(state: &State) -> Vec<Work> {
     let mut room = (spec.agents_at_once as usize).saturating_sub(working.len());
     let mut free: BTreeMap<&str, Vec<AgentId>> = BTreeMap::new();
     let mut work = Vec::new();
+    // Those that must wait stand in line here, so that nobody behind them is served first.
+    let mut leases = state.leases.clone();
     for task in &spec.tasks {
         if room == 0 {
             break;
@@ -142,6 +152,9 @@ fn launches(state: &State) -> Vec<Work> {
             idle.reverse();
             idle
         });
+        if instances.is_empty() || leases.may_start(&task.id, &task.leases).is_err() {
+            continue;
+        }
         let Some(agent) = instances.pop() else { continue };
         let attempt = attempts + 1;
         work.push(Work::Launch { task: task.id.clone(), agent, attempt, base: state.head.clone() });

@@ -11,6 +11,7 @@ use quorate_consensus::ballot::Verdict;
 use quorate_evidence::dsse::{Envelope, Signature};
 use serde::{Deserialize, Serialize};
 
+use crate::lease::Wanted;
 use crate::spec::RunSpec;
 
 /// One fact about a run.
@@ -30,6 +31,16 @@ pub enum Record {
         attempt: u32,
         base: GitOid,
         pid: u32,
+    },
+    /// A task holds what it needs to start, each with the token of its place.
+    LeaseGranted {
+        task: TaskId,
+        resources: Vec<Wanted>,
+        tokens: Vec<u64>,
+    },
+    /// A task is over and holds nothing any more.
+    LeaseEnded {
+        task: TaskId,
     },
     /// An agent cannot be launched yet, for want of something other runs have.
     LaunchWaits {

@@ -122,7 +122,9 @@ impl FromStr for Wanted {
             Some(("file", path)) => match relative(path) {
                 Some(path) if !path.is_empty() => Resource::File(path),
                 _ => {
-                    return Err(wrong("a file's path is relative to the repository's top and stays below it"));
+                    return Err(wrong(
+                        "a file's path is relative to the repository's top and stays below it",
+                    ));
                 }
             },
             Some(("folder", path)) => match relative(path) {

@@ -220,6 +220,10 @@ impl Job {
             ("QUORATE_ATTEMPT", attempt.to_string()),
         ];
         env.extend(own.map(|(name, value)| (name.into(), value.into())));
+        let grants: Vec<_> = self.state.leases.held_by(&task.id).collect();
+        if let Ok(leases) = serde_json::to_string(&grants) {
+            env.insert("QUORATE_LEASES".into(), leases.into());
+        }
         (env, secrets)
     }
 

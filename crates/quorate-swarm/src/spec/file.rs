@@ -15,11 +15,14 @@ use crate::kit::{
     self,
     spec::{RawWorktree, WorktreeSpec},
 };
+use crate::lease::{InvalidLease, Wanted};
 
 /// The largest swarm file read.
 pub const FILE_BYTES_MAX: usize = 1 << 20;
 /// The most tasks in one run.
 pub const TASKS_MAX: usize = 10_000;
+/// The most leases of one task.
+pub const LEASES_MAX: usize = 100;
 /// The most instances of one agent declaration.
 pub const INSTANCES_MAX: u32 = 1_000;
 /// The most validators on a panel.
@@ -121,6 +124,8 @@ struct RawTask {
     objective: Option<String>,
     #[serde(default)]
     after: Vec<Spanned<String>>,
+    #[serde(default)]
+    leases: Vec<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -493,6 +498,19 @@ impl Place<'_> {
         Ok(text.clone())
     }
 
+    fn leases(&self, raw: &[Spanned<String>]) -> Result<Vec<Wanted>, Error> {
+        if let Some(beyond) = raw.get(LEASES_MAX) {
+            let message = format!("there are {} leases", raw.len());
+            return Err(self.invalid(beyond.span(), message, &format!("a task may have {LEASES_MAX}")));
+        }
+        let hint = "for example \"file:src/lib.rs\", \"folder:docs\", \"name:database\", or shared, \"read:folder:docs\"";
+        let parse = |lease: &Spanned<String>| {
+            let wrong = |error: InvalidLease| self.invalid(lease.span(), error.to_string(), hint);
+            lease.get_ref().parse::<Wanted>().map_err(wrong)
+        };
+        Ok(Wanted::in_order(raw.iter().map(parse).collect::<Result<Vec<_>, _>>()?))
+    }
+
     fn tasks(
         &self,
         raw: &[RawTask],
@@ -548,7 +566,8 @@ impl Place<'_> {
                 after.push(wanted);
             }
             let objective = task.objective.clone().unwrap_or_else(|| objective.to_owned());
-            tasks.push(TaskSpec { id, agent: task.agent.get_ref().clone(), objective, after });
+            let leases = self.leases(&task.leases)?;
+            tasks.push(TaskSpec { id, agent: task.agent.get_ref().clone(), objective, after, leases });
         }
         if let Some(cycle) = first_on_a_cycle(&tasks) {
             let span = raw
@@ -619,6 +638,7 @@ fn one_task_an_instance(agents: &BTreeMap<String, AgentSpec>, objective: &str) -
                     agent: name.clone(),
                     objective: objective.to_owned(),
                     after: Vec::new(),
+                    leases: Vec::new(),
                 });
             }
         }

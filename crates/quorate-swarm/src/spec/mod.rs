@@ -15,6 +15,7 @@ use quorate_pipeline::spec::CheckSpec;
 use serde::{Deserialize, Serialize};
 
 use crate::kit::spec::WorktreeSpec;
+use crate::lease::Wanted;
 
 /// Everything a run needs to know, with no default left open.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,6 +70,9 @@ pub struct TaskSpec {
     pub objective: String,
     /// Tasks whose changes must have landed before this one starts.
     pub after: Vec<TaskId>,
+    /// What it must hold while it is not over.
+    #[serde(default)]
+    pub leases: Vec<Wanted>,
 }
 
 /// Which panel a change must convince.

@@ -35,6 +35,7 @@ impl State {
             changes: BTreeMap::new(),
             queue: Vec::new(),
             ballots: BTreeMap::new(),
+            leases: Default::default(),
             head: base.clone(),
             branch_exists: false,
             resumptions: 0,
@@ -70,6 +71,13 @@ impl State {
                 };
                 *self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))? = running;
             }
+            Record::LeaseGranted { task, resources, tokens } => {
+                self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))?;
+                if !self.leases.restore(task, resources, tokens) {
+                    return Err(wrong(format!("task {task} cannot have been granted these leases")));
+                }
+            }
+            Record::LeaseEnded { task } => self.leases.release(task, *time),
             Record::LaunchWaits { task, .. } => {
                 self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))?;
             }

@@ -12,6 +12,7 @@ use quorate_base::{AgentId, BallotId, ChangeId, Digest, GitOid, TaskId, Timestam
 use quorate_consensus::ballot::Verdict;
 use quorate_evidence::dsse::{Envelope, Signature};
 
+use crate::lease::Leases;
 use crate::record::{AgentEnded, ChangeProposed, RunOutcome, RunStarted, Step, TaskOutcome};
 
 pub use apply::Inconsistent;
@@ -33,6 +34,8 @@ pub struct State {
     /// Changes in the order in which they were proposed: the merge queue's order.
     pub queue: Vec<ChangeId>,
     pub ballots: BTreeMap<BallotId, BallotState>,
+    /// What tasks hold; nobody stands in line here, planning asks anew.
+    pub leases: Leases,
     /// The result branch as far as this run moved it.
     pub head: GitOid,
     /// Whether the result branch exists, which it does from the first landing on.
@@ -206,6 +209,11 @@ impl State {
             Some(TaskState::Closed { outcome }) => *outcome != TaskOutcome::NoChange,
             _ => false,
         }
+    }
+
+    /// Whether a task has come to an end, whichever.
+    pub fn task_over(&self, task: &TaskId) -> bool {
+        self.task_landed(task) || self.task_lost(task)
     }
 
     /// Everything the run was for has come to an end.

@@ -225,13 +225,61 @@ impl World {
     }
 }
 
+/// What each task holds while it is not over, in every second world.
+const LEASES: [&str; 6] = [
+    "\"folder:src\"",
+    "\"file:src/a\", \"name:db\"",
+    "\"read:folder:src\"",
+    "\"read:file:src/a\", \"read:name:db\"",
+    "\"name:db\"",
+    "",
+];
+
+/// Holds every agent's start against the leases of all tasks that are not over then.
+fn leases_hold(seed: u64, journal: &[Stamped]) {
+    let mut state = State::begin(&journal[0]).unwrap();
+    let mut granted: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for record in &journal[1..] {
+        state.apply(record).unwrap();
+        let spec = &state.started.spec;
+        match &record.record {
+            Record::LeaseGranted { resources, tokens, .. } => {
+                for (on, token) in resources.iter().zip(tokens) {
+                    let before = granted.entry(on.resource.to_string()).or_default();
+                    assert!(
+                        before.last().is_none_or(|last| last < token),
+                        "seed {seed}: {on} {token} {before:?}"
+                    );
+                    before.push(*token);
+                }
+            }
+            Record::AgentStarted { task, .. } => {
+                let wanted = &spec.task(task).unwrap().leases;
+                assert_eq!(state.leases.held_by(task).count(), wanted.len(), "seed {seed}: {task}");
+                let begun = |at: &TaskState| !matches!(at, TaskState::Waiting { attempts: 0 });
+                for other in state.tasks.iter().filter(|(id, at)| *id != task && begun(at)).map(|(id, _)| id)
+                {
+                    let theirs = &spec.task(other).unwrap().leases;
+                    let conflict = theirs.iter().any(|a| wanted.iter().any(|b| a.conflicts(b)));
+                    assert!(!conflict || state.task_over(other), "seed {seed}: {task} beside {other}");
+                }
+            }
+            Record::Finished { .. } => {
+                assert_eq!(state.leases.holders().count(), 0, "seed {seed}: something is held at the end");
+            }
+            _ => {}
+        }
+    }
+}
+
 fn world(seed: u64) -> (World, Record) {
     let mut text = String::from(
         "objective = \"x\"\n[swarm]\nagents-at-once = 3\n[agents.a]\nprogram = \"a\"\ncount = 8\nattempts = 2\n",
     );
     for n in 0..6 {
         let after = if n == 5 { "after = [\"t0\"]\n" } else { "" };
-        text.push_str(&format!("[[tasks]]\nid = \"t{n}\"\nagent = \"a\"\n{after}"));
+        let leases = if seed.is_multiple_of(2) { LEASES[n] } else { "" };
+        text.push_str(&format!("[[tasks]]\nid = \"t{n}\"\nagent = \"a\"\nleases = [{leases}]\n{after}"));
     }
     text.push_str("[gate]\nat-once = 3\n[checks.tests]\nvalidator = \"tests\"\nbuiltin = \"secrets\"\n");
     let spec = file::parse("x", &text, &BTreeMap::new()).unwrap().spec;
@@ -328,6 +376,7 @@ fn play(seed: u64, deaths: bool) -> (World, Vec<Stamped>, State) {
 fn check(seed: u64, deaths: bool) {
     let (world, journal, state) = play(seed, deaths);
     assert_eq!(State::fold(journal.iter()).unwrap(), state, "seed {seed}: the state is its journal");
+    leases_hold(seed, &journal);
     let mut head = state.started.base.clone();
     let mut places = Vec::new();
     for record in &journal {

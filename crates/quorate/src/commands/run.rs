@@ -135,6 +135,7 @@ fn from_agent(here: &Path, name: &str, objective: &Path, printer: &Printer) -> a
         agent: name.to_owned(),
         objective: objective.clone(),
         after: Vec::new(),
+        leases: Vec::new(),
     };
     let spec = RunSpec {
         objective,
