@@ -100,6 +100,16 @@ fn what_worktrees_come_with_is_checked_where_it_is_written() {
 }
 
 #[test]
+fn what_an_older_quorate_wrote_down_can_still_be_read() {
+    let text = format!("objective = \"x\"\n{AGENT}[[tasks]]\nid = \"t\"\nagent = \"a\"\n");
+    let spec = read(&text).unwrap().spec;
+    let mut old = serde_json::to_value(&spec).unwrap();
+    old.as_object_mut().unwrap().remove("worktree").unwrap();
+    old["tasks"][0].as_object_mut().unwrap().remove("leases").unwrap();
+    assert_eq!(serde_json::from_value::<RunSpec>(old).unwrap(), spec);
+}
+
+#[test]
 fn a_circle_of_tasks_is_refused() {
     let task =
         |id: &str, after: &str| format!("[[tasks]]\nid = \"{id}\"\nagent = \"a\"\nafter = [\"{after}\"]\n");
