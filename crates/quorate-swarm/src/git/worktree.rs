@@ -94,6 +94,21 @@ impl PrivateRepository {
         self.admin_of(path)?.map_or(Ok(()), |admin| remove_folder(&admin))
     }
 
+    /// Removes a worktree of which it is not known what its agent committed there: the commit HEAD is at stays, held by a
+    /// ref of its own.
+    pub fn retire_worktree(&self, path: &Path) -> Result<(), Error> {
+        if let Some(admin) = self.admin_of(path)? {
+            let head = fs::read_to_string(admin.join("HEAD")).unwrap_or_default();
+            // A branch holds its own commit, and what is no commit is nothing to keep.
+            if let Ok(head) = head.trim().parse::<GitOid>()
+                && self.tree_of(&head).is_ok()
+            {
+                self.keep(&head)?;
+            }
+        }
+        self.remove_worktree(path)
+    }
+
     /// Empties a folder of worktrees of everything but those to be kept.
     pub fn remove_worktrees_below(&self, folder: &Path, keep: &BTreeSet<PathBuf>) -> Result<(), Error> {
         let below = canonical(folder);
@@ -162,7 +177,7 @@ impl PrivateRepository {
     }
 
     /// The commit a worktree was made of, wherever its agent has moved HEAD since.
-    fn base_of(&self, path: &Path) -> Result<GitOid, Error> {
+    pub(crate) fn base_of(&self, path: &Path) -> Result<GitOid, Error> {
         let admin = self.admin_of(path)?.ok_or_else(|| Error::NotARepository { path: path.to_owned() })?;
         let base = admin.join(BASE);
         let text = fs::read_to_string(&base).map_err(io_at(&base))?;

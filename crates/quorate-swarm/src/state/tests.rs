@@ -276,9 +276,9 @@ fn world(seed: u64) -> (World, Record) {
     let mut text = String::from(
         "objective = \"x\"\n[swarm]\nagents-at-once = 3\n[agents.a]\nprogram = \"a\"\ncount = 8\nattempts = 2\n",
     );
-    for n in 0..6 {
+    for (n, leases) in LEASES.into_iter().enumerate() {
         let after = if n == 5 { "after = [\"t0\"]\n" } else { "" };
-        let leases = if seed.is_multiple_of(2) { LEASES[n] } else { "" };
+        let leases = if seed.is_multiple_of(2) { leases } else { "" };
         text.push_str(&format!("[[tasks]]\nid = \"t{n}\"\nagent = \"a\"\nleases = [{leases}]\n{after}"));
     }
     text.push_str("[gate]\nat-once = 3\n[checks.tests]\nvalidator = \"tests\"\nbuiltin = \"secrets\"\n");

@@ -12,3 +12,4 @@ mod python;
 mod room;
 mod run;
 mod survival;
+mod worktree;
