@@ -8,6 +8,7 @@ use quorate_base::{AgentId, BallotId, TaskId, Timestamp};
 
 use crate::budget::{Account, Amount};
 use crate::panel;
+use crate::plan::{self, Work};
 use crate::record::{Record, RunKind, RunOutcome, TaskOutcome};
 use crate::state::{ChangeState, State, TaskState};
 
@@ -30,6 +31,7 @@ pub fn decide(state: &State, now: Timestamp, launching: &Launching) -> Vec<Recor
         return vec![Record::Finished { outcome: RunOutcome::WallLimit }];
     }
     let mut records = given_up(state, now, launching);
+    records.extend(leases(state, now, launching));
     records.extend(verdicts(state));
     records.extend(queue(state));
     if records.is_empty() && finished(state) {
@@ -71,6 +73,37 @@ fn over_budget(state: &State) -> impl Iterator<Item = (&TaskId, TaskOutcome)> {
         let outcome = TaskOutcome::OverBudget { account: account.to_string(), unit };
         tasks.into_iter().map(move |task| (task, outcome.clone()))
     })
+}
+
+/// Leases of tasks that are over, and of tasks there is room to start.
+fn leases(state: &State, now: Timestamp, launching: &Launching) -> Vec<Record> {
+    if !state.agenda.has_leases() {
+        return Vec::new();
+    }
+    let over = |task: &&TaskId| state.task_over(task);
+    let ended: Vec<_> =
+        state.leases.holders().filter(over).map(|task| Record::LeaseEnded { task: task.clone() }).collect();
+    if !ended.is_empty() {
+        // Who is served next shows when they are gone.
+        return ended;
+    }
+    let mut leases = state.leases.clone();
+    let wanted = plan::launches(state, now, launching).into_iter().filter_map(|work| match work {
+        Work::Launch { task, .. } => state.task_spec(&task),
+        _ => None,
+    });
+    let fresh =
+        wanted.filter(|task| !task.leases.is_empty() && state.leases.held_by(&task.id).next().is_none());
+    fresh
+        .filter_map(|task| {
+            let grants = leases.acquire(&task.id, &task.leases, None, now).ok()?;
+            Some(Record::LeaseGranted {
+                task: task.id.clone(),
+                resources: task.leases.clone(),
+                tokens: grants.iter().map(|grant| grant.token).collect(),
+            })
+        })
+        .collect()
 }
 
 /// Ballots in which everybody has answered, and whose verdict is not what the record says yet.

@@ -10,6 +10,8 @@ pub mod budget;
 pub mod decide;
 pub mod git;
 pub mod journal;
+pub mod kit;
+pub mod lease;
 pub mod node;
 pub mod nodes;
 pub mod panel;

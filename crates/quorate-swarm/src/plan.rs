@@ -38,8 +38,15 @@ pub fn plan(state: &State, now: Timestamp, launching: &Launching) -> Vec<Work> {
     work.extend(ballots(state));
     work.extend(preparations(state));
     work.extend(harvests(state));
-    work.extend(launches(state, now, launching));
+    work.extend(launches(state, now, launching).into_iter().filter(|launch| leased(state, launch)));
     work
+}
+
+/// Whether a launch's task has its leases: they are granted by a record of their own, before it.
+fn leased(state: &State, work: &Work) -> bool {
+    let Work::Launch { task, .. } = work else { return true };
+    let needs_none = state.task_spec(task).is_none_or(|spec| spec.leases.is_empty());
+    needs_none || state.leases.held_by(task).next().is_some()
 }
 
 fn landings(state: &State) -> Vec<Work> {
@@ -118,7 +125,8 @@ fn harvests(state: &State) -> Vec<Work> {
     state.agenda.harvests().filter_map(harvest).collect()
 }
 
-fn launches(state: &State, now: Timestamp, launching: &Launching) -> Vec<Work> {
+/// The launches there is room for now, those included whose leases are still to be granted.
+pub(crate) fn launches(state: &State, now: Timestamp, launching: &Launching) -> Vec<Work> {
     if state.started.kind == RunKind::Certify {
         return Vec::new();
     }
@@ -134,9 +142,15 @@ fn launches(state: &State, now: Timestamp, launching: &Launching) -> Vec<Work> {
         extra.add(agent, task, launch.set_aside);
     }
     let mut quotes = Vec::new();
+    // Those that must wait stand in line here, so that nobody behind them is served first.
+    let mut leases = state.leases.clone();
     let taken = working.into_iter().chain(launching.values().map(|launch| &launch.agent)).collect();
     let chosen = state.agenda.startable(now, room, &taken, |task| {
         if launching.contains_key(task) {
+            return Leave::Task;
+        }
+        let wanted = state.task_spec(task).map_or(&[][..], |spec| &spec.leases);
+        if leases.may_start(task, wanted).is_err() {
             return Leave::Task;
         }
         match quote(state, now, task, &extra) {

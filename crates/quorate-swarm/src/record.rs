@@ -12,6 +12,7 @@ use quorate_evidence::dsse::{Envelope, Signature};
 use serde::{Deserialize, Serialize};
 
 use crate::budget::{Amount, Unit};
+use crate::lease::Wanted;
 use crate::spec::RunSpec;
 
 /// One fact about a run.
@@ -39,6 +40,22 @@ pub enum Record {
     UsageReported {
         task: TaskId,
         used: Amount,
+    },
+    /// A task holds what it needs to start, each with the token of its place.
+    LeaseGranted {
+        task: TaskId,
+        resources: Vec<Wanted>,
+        tokens: Vec<u64>,
+    },
+    /// A task is over and holds nothing any more.
+    LeaseEnded {
+        task: TaskId,
+    },
+    /// An agent cannot be launched yet, for want of something other runs have.
+    LaunchWaits {
+        agent: AgentId,
+        task: TaskId,
+        reason: String,
     },
     AgentEnded(Box<AgentEnded>),
     /// The node died while the agent worked; its work is thrown away and the attempt does not count.

@@ -78,6 +78,9 @@ pub(crate) enum Command {
     /// Show ballots
     #[command(subcommand)]
     Ballot(Ballot),
+    /// List and remove worktrees that runs have left
+    #[command(subcommand)]
+    Worktree(Worktree),
     /// The workspace's memory: what its agents and people remember together
     Memory(Memory),
     /// The workspace's bus: publish, subscribe, look
@@ -163,6 +166,18 @@ pub(crate) enum Ballot {
         ballot: String,
         #[arg(long)]
         run: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Worktree {
+    /// Every worktree that is left, and what is in it
+    List,
+    /// Remove those in which nothing would be lost; exit with 1 if others stay
+    Clean {
+        /// Remove the others too, and lose what is in them
+        #[arg(long)]
+        force: bool,
     },
 }
 

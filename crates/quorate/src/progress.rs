@@ -69,6 +69,15 @@ pub(crate) fn line(record: &Record, state: &State) -> Option<(anstyle::Style, St
             let again = if *attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
             (PLAIN, format!("{agent:<12} works on {task} (process {pid}{again})"))
         }
+        Record::LeaseGranted { task, resources, tokens } => {
+            let held: Vec<_> =
+                resources.iter().zip(tokens).map(|(on, token)| format!("{on} (token {token})")).collect();
+            (DIM, format!("{task:<12} holds {}", cut(&held.join(", "), 120)))
+        }
+        Record::LeaseEnded { task } => (DIM, format!("{task:<12} has given its leases back")),
+        Record::LaunchWaits { agent, task, reason } => {
+            (DOUBT, format!("{agent:<12} cannot start {task} yet: {reason}"))
+        }
         Record::AgentEnded(ended) => {
             let style = if ended.outcome.succeeded() { PLAIN } else { DOUBT };
             let text = format!(

@@ -5,6 +5,7 @@
 //! in it, so that contents are compared.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use quorate_base::GitOid;
 use rustix::fs::{FlockOperation, flock};
 
 use super::folder::remove_folder;
+use super::ignored::forget;
 use super::private::PrivateRepository;
 use super::program::{Error, Git, io_at, split_nul, to_path};
 use super::source::Source;
@@ -92,6 +94,21 @@ impl PrivateRepository {
         self.admin_of(path)?.map_or(Ok(()), |admin| remove_folder(&admin))
     }
 
+    /// Removes a worktree of which it is not known what its agent committed there: the commit HEAD is at stays, held by a
+    /// ref of its own.
+    pub fn retire_worktree(&self, path: &Path) -> Result<(), Error> {
+        if let Some(admin) = self.admin_of(path)? {
+            let head = fs::read_to_string(admin.join("HEAD")).unwrap_or_default();
+            // A branch holds its own commit, and what is no commit is nothing to keep.
+            if let Ok(head) = head.trim().parse::<GitOid>()
+                && self.tree_of(&head).is_ok()
+            {
+                self.keep(&head)?;
+            }
+        }
+        self.remove_worktree(path)
+    }
+
     /// Empties a folder of worktrees of everything but those to be kept.
     pub fn remove_worktrees_below(&self, folder: &Path, keep: &BTreeSet<PathBuf>) -> Result<(), Error> {
         let below = canonical(folder);
@@ -150,7 +167,7 @@ impl PrivateRepository {
     }
 
     /// Git's own folder for a worktree; found by its place, never by what stands in it.
-    fn admin_of(&self, path: &Path) -> Result<Option<PathBuf>, Error> {
+    pub(super) fn admin_of(&self, path: &Path) -> Result<Option<PathBuf>, Error> {
         let path = canonical(path);
         Ok(self
             .worktrees()?
@@ -160,7 +177,7 @@ impl PrivateRepository {
     }
 
     /// The commit a worktree was made of, wherever its agent has moved HEAD since.
-    fn base_of(&self, path: &Path) -> Result<GitOid, Error> {
+    pub(crate) fn base_of(&self, path: &Path) -> Result<GitOid, Error> {
         let admin = self.admin_of(path)?.ok_or_else(|| Error::NotARepository { path: path.to_owned() })?;
         let base = admin.join(BASE);
         let text = fs::read_to_string(&base).map_err(io_at(&base))?;
@@ -179,8 +196,8 @@ impl PrivateRepository {
         Ok(self.git()?.env("GIT_WORK_TREE", &path).env("GIT_INDEX_FILE", &index.0).in_folder(&path))
     }
 
-    /// The tree of everything in a worktree that is not ignored. What its agent committed or staged there makes no
-    /// difference, only what the files are.
+    /// The tree of everything in a worktree that is neither ignored nor [set apart](Self::set_apart). What its agent
+    /// committed or staged there makes no difference, only what the files are.
     pub fn snapshot(&self, path: &Path) -> Result<GitOid, Error> {
         let base = self.base_of(path)?;
         let index = self.scrap();
@@ -192,8 +209,19 @@ impl PrivateRepository {
         if let Some(link) = entered {
             return Err(Error::EmbeddedRepository { path: path.join(link) });
         }
-        refuse_embedded(git()?, path)?;
-        stage(git()?, path)?;
+        let apart = self.apart(path)?;
+        let patterns = self.apart_patterns(&apart)?;
+        let on_files = || {
+            let git = git()?;
+            Ok::<_, Error>(match &patterns {
+                Some(patterns) => git.arg("-c").arg(setting("core.excludesFile=", &patterns.0)),
+                None => git,
+            })
+        };
+        refuse_embedded(on_files()?, path)?;
+        stage(on_files()?, path)?;
+        // An ignore file of the agent's may say that they are not ignored.
+        forget(git()?, apart)?;
         let after = gitlinks(git()?)?;
         if let Some((link, _)) = after.iter().find(|(link, oid)| before.get(*link) != Some(oid)) {
             return Err(Error::EmbeddedRepository { path: path.join(link) });
@@ -245,6 +273,13 @@ impl PrivateRepository {
             (code, _, stderr) => Err(Error::Failed { args: args.join(" "), code, stderr }),
         }
     }
+}
+
+/// A setting whose value is a path.
+fn setting(name: &str, path: &Path) -> OsString {
+    let mut setting = OsString::from(name);
+    setting.push(path);
+    setting
 }
 
 /// Takes everything that is not ignored into the index of a call.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use quorate_agents::{Command, Limits, Outcome, Stdin};
 use quorate_base::{AgentId, ByteCount, ChangeId, Digest, GitOid, Millis, TaskId};
 
+use super::equip::Equipped;
 use super::follow::{Follower, exceeded};
 use super::{Error, Job};
 use crate::budget::{Amount, Source};
@@ -46,7 +47,14 @@ impl Job {
         let output = self.shared.run.output();
         fs::create_dir_all(&output)
             .map_err(|source| Error::Io { what: format!("cannot create {}", output.display()), source })?;
-        let (env, secrets) = self.environment(spec, task_spec, agent, attempt);
+        let (mut env, secrets) = self.environment(spec, task_spec, agent, attempt);
+        // Held until the agent has ended.
+        let equipment = match self.equip(agent, task, &worktree)? {
+            Equipped::With(equipment) => Ok(equipment),
+            Equipped::Impossible(reason) => Err(reason),
+            Equipped::Stopping => return Ok(Vec::new()),
+        };
+        env.extend(equipment.iter().flat_map(|equipment| equipment.env.clone()));
         let value = |name: &str| match name {
             "objective" => Some(task_spec.objective.clone()),
             "task" => Some(task.to_string()),
@@ -91,7 +99,13 @@ impl Job {
             used: Amount::default(),
         };
         let (mut follower, mut over) = (None, None);
-        let waited = match quorate_agents::spawn(&command, &self.shared.containment) {
+        let spawned = match &equipment {
+            Ok(_) => {
+                quorate_agents::spawn(&command, &self.shared.containment).map_err(|error| error.to_string())
+            }
+            Err(reason) => Err(reason.clone()),
+        };
+        let waited = match spawned {
             Ok(running) => {
                 let pid = running.pid();
                 self.leash.hold(running.cancel_handle());
@@ -125,8 +139,9 @@ impl Job {
                 };
                 ended.map_err(|error| error.to_string())
             }
-            Err(error) => Err(error.to_string()),
+            Err(reason) => Err(reason),
         };
+        drop(equipment);
         match waited {
             Ok(end) => {
                 ended.outcome = outcome(&end.outcome);
@@ -244,6 +259,10 @@ impl Job {
             ("QUORATE_ATTEMPT", attempt.to_string()),
         ];
         env.extend(own.map(|(name, value)| (name.into(), value.into())));
+        let grants: Vec<_> = self.state.leases.held_by(&task.id).collect();
+        if let Ok(leases) = serde_json::to_string(&grants) {
+            env.insert("QUORATE_LEASES".into(), leases.into());
+        }
         (env, secrets)
     }
 

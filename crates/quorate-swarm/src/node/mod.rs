@@ -6,6 +6,7 @@
 
 mod agent;
 mod ask;
+mod equip;
 mod follow;
 mod landing;
 mod start;

@@ -100,6 +100,7 @@ impl Node {
         let kind =
             if matches!(start.place, Where::Certify { .. }) { RunKind::Certify } else { RunKind::Swarm };
         let mut first = Vec::new();
+        let mut include_from = None;
         let (target, repository, base) = match start.place {
             Where::Repository { source, base } => {
                 let repository = PrivateRepository::create(&run.repository(), &source)?;
@@ -107,6 +108,7 @@ impl Node {
             }
             Where::Copy { folder } => {
                 let source = git::init_from_copy(&run.copy(), &folder, now)?;
+                include_from = folder.canonicalize().ok();
                 let base = source.head_commit()?;
                 let repository = PrivateRepository::create(&run.repository(), &source)?;
                 (source.top().to_owned(), repository, base)
@@ -160,6 +162,7 @@ impl Node {
         }));
         keep_path(run, "target", &target)?;
         keep_path(run, "swarm-dir", &start.swarm_dir)?;
+        keep_path(run, "include-from", &include_from.unwrap_or_else(|| target.clone()))?;
         let mut journal = Journal::create(&run.journal(), start.journal_id)?;
         let payload = serde_json::to_vec(&started)?;
         let seq = journal.append(now, &[&payload])?.first().copied().unwrap_or(0);
@@ -377,7 +380,7 @@ fn keep_path(run: &RunDir, name: &str, path: &Path) -> Result<(), Error> {
         .map_err(|source| Error::Io { what: format!("cannot write {}", file.display()), source })
 }
 
-fn read_path(run: &RunDir, name: &str) -> Result<PathBuf, Error> {
+pub(super) fn read_path(run: &RunDir, name: &str) -> Result<PathBuf, Error> {
     use std::os::unix::ffi::OsStringExt;
     let file = run.path.join(name);
     let bytes = fs::read(&file)

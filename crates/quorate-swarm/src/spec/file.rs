@@ -16,11 +16,18 @@ use super::{
     TaskSpec, When,
 };
 use crate::budget::{Budget, RunBudget, Source};
+use crate::kit::{
+    self,
+    spec::{RawWorktree, WorktreeSpec},
+};
+use crate::lease::{InvalidLease, Wanted};
 
 /// The largest swarm file read.
 pub const FILE_BYTES_MAX: usize = 32 << 20;
 /// The most tasks in one run.
 pub const TASKS_MAX: usize = 100_000;
+/// The most leases of one task.
+pub const LEASES_MAX: usize = 100;
 /// The most instances of one agent declaration.
 pub const INSTANCES_MAX: u32 = 1_000;
 /// The most validators on a panel.
@@ -71,6 +78,8 @@ struct RawFile {
     tasks: Vec<RawTask>,
     #[serde(default)]
     gate: RawGate,
+    #[serde(default)]
+    worktree: RawWorktree,
     checks: Option<BTreeMap<Spanned<String>, RawCheck>>,
 }
 
@@ -143,6 +152,8 @@ struct RawTask {
     objective: Option<String>,
     #[serde(default)]
     after: Vec<Spanned<RawDependency>>,
+    #[serde(default)]
+    leases: Vec<Spanned<String>>,
     #[serde(default)]
     priority: Priority,
     deadline: Option<Millis>,
@@ -248,6 +259,7 @@ pub fn parse(origin: &str, text: &str, detected: &BTreeMap<String, CheckEntry>) 
         tasks,
         gate,
         checks,
+        worktree: at.worktree(&raw.worktree)?,
     };
     Ok(SwarmFile {
         spec,
@@ -277,6 +289,12 @@ pub fn parse_gate(
 pub fn parse_agents(origin: &str, text: &str) -> Result<BTreeMap<String, AgentSpec>, Error> {
     let raw = deserialize(origin, text)?;
     Place { origin, text }.agents(&raw.agents)
+}
+
+/// Reads only what worktrees come with, for the same.
+pub fn parse_worktree(origin: &str, text: &str) -> Result<WorktreeSpec, Error> {
+    let raw = deserialize(origin, text)?;
+    Place { origin, text }.worktree(&raw.worktree)
 }
 
 /// The gate of a run without a file: five validators, one of which may be faulty.
@@ -329,6 +347,10 @@ impl Place<'_> {
         ValidatorId::new(name.get_ref().as_str()).map_err(|error| {
             self.invalid(name.span(), error.to_string(), "for example `tests` or `security`")
         })
+    }
+
+    fn worktree(&self, raw: &RawWorktree) -> Result<WorktreeSpec, Error> {
+        kit::spec::check(raw).map_err(|(span, message, hint)| self.invalid(span, message, &hint))
     }
 
     fn gate(&self, raw: &RawGate) -> Result<GateSpec, Error> {
@@ -582,6 +604,19 @@ impl Place<'_> {
         Ok(text.clone())
     }
 
+    fn leases(&self, raw: &[Spanned<String>]) -> Result<Vec<Wanted>, Error> {
+        if let Some(beyond) = raw.get(LEASES_MAX) {
+            let message = format!("there are {} leases", raw.len());
+            return Err(self.invalid(beyond.span(), message, &format!("a task may have {LEASES_MAX}")));
+        }
+        let hint = "for example \"file:src/lib.rs\", \"folder:docs\", \"name:database\", or shared, \"read:folder:docs\"";
+        let parse = |lease: &Spanned<String>| {
+            let wrong = |error: InvalidLease| self.invalid(lease.span(), error.to_string(), hint);
+            lease.get_ref().parse::<Wanted>().map_err(wrong)
+        };
+        Ok(Wanted::in_order(raw.iter().map(parse).collect::<Result<Vec<_>, _>>()?))
+    }
+
     fn tasks(
         &self,
         raw: &[RawTask],
@@ -646,6 +681,7 @@ impl Place<'_> {
                 priority: task.priority,
                 deadline: task.deadline,
                 estimate: task.estimate,
+                leases: self.leases(&task.leases)?,
                 budget: self.budget(task.budget.as_ref())?,
             });
         }

@@ -75,6 +75,46 @@ fn a_check_belongs_to_a_validator_of_the_panel_and_does_one_thing() {
 }
 
 #[test]
+fn a_tasks_leases_are_read_in_the_order_in_which_they_are_taken() {
+    let with = |leases: &str| {
+        format!("objective = \"x\"\n{AGENT}[[tasks]]\nid = \"t\"\nagent = \"a\"\nleases = [{leases}]\n")
+    };
+    let task = read(&with("\"name:db\", \"read:file:b\", \"folder:./docs/\", \"file:b\""))
+        .unwrap()
+        .spec
+        .tasks
+        .remove(0);
+    let leases: Vec<String> = task.leases.iter().map(ToString::to_string).collect();
+    assert_eq!(leases, ["file:b", "folder:docs", "name:db"]);
+    refused(&with("\"src/lib.rs\""), ":7:", &["names no lease", "file:src/lib.rs"]);
+    refused(&with("\"file:../x\""), ":7:", &["stays below"]);
+}
+
+#[test]
+fn what_worktrees_come_with_is_checked_where_it_is_written() {
+    let with = |line: &str| format!("objective = \"x\"\n{AGENT}[worktree]\n{line}\n");
+    assert_eq!(read(&with("ports-each = 3")).unwrap().spec.worktree.ports_each, 3);
+    refused(&with("ports = \"9000\""), ":5:", &["no range", "20000-29999"]);
+    refused(&with("caches = [\"maven\"]"), ":5:", &["maven", "cargo, npm, pip"]);
+    refused(&with("prots = 1"), "line 5", &["prots", "ports-each"]);
+}
+
+#[test]
+fn what_an_older_quorate_wrote_down_can_still_be_read() {
+    let text = format!("objective = \"x\"\n{AGENT}[[tasks]]\nid = \"t\"\nagent = \"a\"\n");
+    let spec = read(&text).unwrap().spec;
+    let mut old = serde_json::to_value(&spec).unwrap();
+    for later in ["worktree", "schedule", "budget"] {
+        old.as_object_mut().unwrap().remove(later).unwrap();
+    }
+    for later in ["retry", "budget", "launch_budget", "usage"] {
+        old["agents"]["a"].as_object_mut().unwrap().remove(later).unwrap();
+    }
+    assert_eq!(old["tasks"][0].as_object().unwrap().len(), 4, "{old:#}");
+    assert_eq!(serde_json::from_value::<RunSpec>(old).unwrap(), spec);
+}
+
+#[test]
 fn a_circle_of_tasks_is_refused() {
     let task =
         |id: &str, after: &str| format!("[[tasks]]\nid = \"{id}\"\nagent = \"a\"\nafter = [\"{after}\"]\n");

@@ -17,6 +17,7 @@ use quorate_pipeline::spec::CheckSpec;
 use serde::{Deserialize, Serialize};
 
 use crate::budget::{Budget, RunBudget, Source};
+use crate::kit::spec::WorktreeSpec;
 
 pub use self::task::{Dependency, Priority, Retry, Schedule, TaskSpec, When};
 
@@ -36,6 +37,9 @@ pub struct RunSpec {
     pub tasks: Vec<TaskSpec>,
     pub gate: GateSpec,
     pub checks: BTreeMap<String, CheckEntry>,
+    /// What agents' worktrees come with.
+    #[serde(default)]
+    pub worktree: WorktreeSpec,
 }
 
 /// How an agent is started and what it may use.

@@ -4,6 +4,7 @@ use quorate_base::{Millis, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::budget::Budget;
+use crate::lease::Wanted;
 
 /// One unit of work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,9 @@ pub struct TaskSpec {
     /// How long it will take, by whoever wrote it. The schedules `critical-path` and `shortest` go by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimate: Option<Millis>,
+    /// What it must hold while it is not over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leases: Vec<Wanted>,
     /// For all attempts together.
     #[serde(default, skip_serializing_if = "Budget::is_none")]
     pub budget: Budget,
@@ -38,6 +42,7 @@ impl TaskSpec {
             priority: Priority::default(),
             deadline: None,
             estimate: None,
+            leases: Vec::new(),
             budget: Budget::default(),
         }
     }

@@ -29,6 +29,7 @@ pub(crate) struct Agenda {
     /// Tasks that have not come to an end, and those of them that wait.
     open: usize,
     waiting: usize,
+    leases: bool,
 }
 
 /// What to pass over.
@@ -101,6 +102,7 @@ impl Agenda {
             tasks: spec.tasks.iter().enumerate().map(item).collect(),
             open: numbers.len(),
             waiting: numbers.len(),
+            leases: spec.tasks.iter().any(|task| !task.leases.is_empty()),
             pools: pools.collect(),
             numbers: Arc::new(numbers),
             later: BTreeSet::new(),
@@ -324,6 +326,16 @@ impl Agenda {
     /// Waiting tasks whose deadline has passed.
     pub(crate) fn overdue(&self, now: Timestamp) -> impl Iterator<Item = &TaskId> {
         self.deadlines.range(..=(now, u32::MAX)).map(|(_, number)| self.id(*number))
+    }
+
+    /// Whether a task has come to its end.
+    pub(crate) fn is_over(&self, task: &TaskId) -> bool {
+        self.number(task).is_some_and(|number| self.tasks[number].at == At::Ended)
+    }
+
+    /// Whether any task wants a lease.
+    pub(crate) const fn has_leases(&self) -> bool {
+        self.leases
     }
 
     /// All waiting tasks.

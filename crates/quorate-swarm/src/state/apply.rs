@@ -43,6 +43,7 @@ impl State {
             front: 0,
             uncertified: BTreeSet::new(),
             ballots: BTreeMap::new(),
+            leases: Default::default(),
             head: base.clone(),
             branch_exists: false,
             resumptions: 0,
@@ -83,6 +84,16 @@ impl State {
                 self.ledger.set_aside(&name, task, *set_aside);
             }
             Record::UsageReported { task, used } => self.ledger.report(task, *used),
+            Record::LeaseGranted { task, resources, tokens } => {
+                self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))?;
+                if !self.leases.restore(task, resources, tokens) {
+                    return Err(wrong(format!("task {task} cannot have been granted these leases")));
+                }
+            }
+            Record::LeaseEnded { task } => self.leases.release(task, *time),
+            Record::LaunchWaits { task, .. } => {
+                self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))?;
+            }
             Record::AgentEnded(ended) => {
                 let next = self.after_launch(ended, *time);
                 let head = self.head.clone();

@@ -15,6 +15,7 @@ use quorate_consensus::ballot::Verdict;
 use quorate_evidence::dsse::{Envelope, Signature};
 
 use crate::budget::Ledger;
+use crate::lease::Leases;
 use crate::record::{AgentEnded, ChangeProposed, RunOutcome, RunStarted, Step, TaskOutcome};
 use crate::spec::TaskSpec;
 
@@ -48,6 +49,8 @@ pub struct State {
     /// Ballots without a certificate.
     pub(crate) uncertified: BTreeSet<BallotId>,
     pub ballots: BTreeMap<BallotId, BallotState>,
+    /// What tasks hold; nobody stands in line here, planning asks anew.
+    pub leases: Leases,
     /// The result branch as far as this run moved it.
     pub head: GitOid,
     /// Whether the result branch exists, which it does from the first landing on.
@@ -207,6 +210,7 @@ impl State {
             front: 0,
             uncertified: BTreeSet::new(),
             ballots: ballots.into_iter().collect(),
+            leases: self.leases.clone(),
             head: self.head.clone(),
             branch_exists: self.branch_exists,
             resumptions: self.resumptions,
@@ -225,6 +229,11 @@ impl State {
         let id = change.ballots.last()?;
         let ballot = self.ballots.get(id)?;
         (ballot.commit == candidate.commit).then_some((id, ballot))
+    }
+
+    /// Whether a task has come to an end, whichever.
+    pub fn task_over(&self, task: &TaskId) -> bool {
+        self.agenda.is_over(task)
     }
 
     /// Everything the run was for has come to an end.

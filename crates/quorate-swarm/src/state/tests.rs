@@ -236,6 +236,52 @@ impl World {
     }
 }
 
+/// What a task may hold while it is not over, in every second world.
+const LEASES: [&str; 6] = [
+    "\"folder:src\"",
+    "\"file:src/a\", \"name:db\"",
+    "\"read:folder:src\"",
+    "\"read:file:src/a\", \"read:name:db\"",
+    "\"name:db\"",
+    "",
+];
+
+/// Holds every agent's start against the leases of all tasks that are not over then.
+fn leases_hold(seed: u64, journal: &[Stamped]) {
+    let mut state = State::begin(&journal[0]).unwrap();
+    let mut granted: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for record in &journal[1..] {
+        state.apply(record).unwrap();
+        match &record.record {
+            Record::LeaseGranted { resources, tokens, .. } => {
+                for (on, token) in resources.iter().zip(tokens) {
+                    let before = granted.entry(on.resource.to_string()).or_default();
+                    assert!(
+                        before.last().is_none_or(|last| last < token),
+                        "seed {seed}: {on} {token} {before:?}"
+                    );
+                    before.push(*token);
+                }
+            }
+            Record::AgentStarted { task, .. } => {
+                let wanted = &state.task_spec(task).unwrap().leases;
+                assert_eq!(state.leases.held_by(task).count(), wanted.len(), "seed {seed}: {task}");
+                let begun = |at: &TaskState| !matches!(at, TaskState::Waiting { attempts: 0, .. });
+                for other in state.tasks.iter().filter(|(id, at)| *id != task && begun(at)).map(|(id, _)| id)
+                {
+                    let theirs = &state.task_spec(other).unwrap().leases;
+                    let conflict = theirs.iter().any(|a| wanted.iter().any(|b| a.conflicts(b)));
+                    assert!(!conflict || state.task_over(other), "seed {seed}: {task} beside {other}");
+                }
+            }
+            Record::Finished { .. } => {
+                assert_eq!(state.leases.holders().count(), 0, "seed {seed}: something is held at the end");
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Budgets of every kind, some of them too small.
 fn budgets(draw: &mut Draw) -> String {
     let mut text = String::new();
@@ -274,6 +320,9 @@ fn world(seed: u64) -> (World, Record) {
         };
         let after: Vec<_> = (0..if n == 0 { 0 } else { draw.below(3) }).map(|_| on(&mut draw)).collect();
         text.push_str(&format!("after = [{}]\n", after.join(", ")));
+        if seed.is_multiple_of(2) {
+            text.push_str(&format!("leases = [{}]\n", LEASES[draw.below(LEASES.len())]));
+        }
         let priority = ["critical", "high", "normal", "low", "background"][draw.below(5)];
         text.push_str(&format!("priority = \"{priority}\"\nestimate = \"{}ms\"\n", 1 + draw.below(90)));
         if draw.below(4) == 0 {
@@ -494,6 +543,7 @@ fn check_budgets(seed: u64, state: &State) {
 fn check(seed: u64, deaths: bool) {
     let (world, journal, state) = play(seed, deaths);
     assert_eq!(State::fold(journal.iter()).unwrap(), state, "seed {seed}: the state is its journal");
+    leases_hold(seed, &journal);
     let mut head = state.started.base.clone();
     let mut places = Vec::new();
     for record in &journal {

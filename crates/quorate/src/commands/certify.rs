@@ -114,6 +114,7 @@ pub(crate) fn certify(here: &Path, args: &cli::Certify, printer: &Printer) -> an
         tasks: Vec::new(),
         gate,
         checks,
+        worktree: Default::default(),
     };
     let stop = host::stop_on_signals()?;
     let shared = Rc::new(printer.clone());

@@ -15,12 +15,13 @@ mod stop;
 mod store;
 mod validator;
 mod verify;
+mod worktree;
 
 use std::path::PathBuf;
 
 use quorate_base::ExitStatus;
 
-use crate::cli::{Ballot, Change, Cli, Command};
+use crate::cli::{Ballot, Change, Cli, Command, Worktree};
 use crate::failure::Usage;
 use crate::printer::Printer;
 
@@ -53,6 +54,8 @@ pub(crate) fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatus
         Command::Ballot(Ballot::Show { ballot, run }) => {
             ballot::show(&here, &ballot, run.as_deref(), printer)
         }
+        Command::Worktree(Worktree::List) => worktree::list(&here, printer),
+        Command::Worktree(Worktree::Clean { force }) => worktree::clean(&here, force, printer),
         Command::Memory(args) => memory::memory(&here, args, printer),
         Command::Bus(command) => bus::bus(&here, command, printer),
         Command::Doctor => doctor::doctor(printer),

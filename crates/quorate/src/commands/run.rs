@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use anyhow::Context as _;
 use quorate_base::{ByteCount, ExitStatus, TaskId};
+use quorate_swarm::kit::spec::WorktreeSpec;
 use quorate_swarm::node::{Left, Node, Start, Where};
 use quorate_swarm::record::RunOutcome;
 use quorate_swarm::spec::file::{self, SwarmFile};
@@ -124,8 +125,10 @@ fn from_agent(here: &Path, name: &str, objective: &Path, printer: &Printer) -> a
     };
     let mut gate = file::gate_default();
     let mut checks = store::detected(&root, &gate.validators);
+    let mut worktree = WorktreeSpec::default();
     if let Some((origin, text)) = &project {
         (gate, checks) = file::parse_gate(origin, text, &checks)?;
+        worktree = file::parse_worktree(origin, text)?;
     }
     let task = TaskSpec::new(TaskId::new(name)?, name, &objective);
     let spec = RunSpec {
@@ -138,6 +141,7 @@ fn from_agent(here: &Path, name: &str, objective: &Path, printer: &Printer) -> a
         tasks: vec![task],
         gate,
         checks,
+        worktree,
     };
     require_checks(&spec)?;
     let base = source.resolve("HEAD")?;
