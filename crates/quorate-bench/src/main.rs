@@ -49,6 +49,7 @@ const BENCHES: &[(&str, Bench)] = &[
     ("certificate.verify.5", One(certificates::verify_5)),
     ("certificate.verify.150", One(certificates::verify_150)),
     ("worktree.create", One(runs::worktree)),
+    ("worktree.create.large", One(runs::large_worktree)),
     ("run.overhead", One(runs::overhead)),
     ("run.idle", One(runs::idle)),
     ("run.memory", One(runs::memory)),

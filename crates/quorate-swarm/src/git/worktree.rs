@@ -25,7 +25,7 @@ const BASE: &str = "quorate-base";
 
 static SCRAPS: AtomicU64 = AtomicU64::new(0);
 
-/// A file name nobody else has, removed with the value.
+/// A name nobody else has; a file there is removed with the value.
 #[derive(Debug)]
 pub(super) struct Scrap(pub(super) PathBuf);
 
@@ -42,43 +42,88 @@ impl PrivateRepository {
     }
 
     /// Checks a commit out in a folder of its own, which must be empty or not there. HEAD is detached.
+    ///
+    /// Git's own folder for the worktree is made here rather than by `git worktree add`, so that one call of git is enough,
+    /// and the files are written by several processes where they are many.
     pub fn add_worktree(&self, path: &Path, commit: &GitOid) -> Result<(), Error> {
         let path = std::path::absolute(path).map_err(io_at(path))?;
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(io_at(parent))?;
+        fs::create_dir_all(&path).map_err(io_at(&path))?;
+        let path = path.canonicalize().map_err(io_at(&path))?;
+        if fs::read_dir(&path).map_err(io_at(&path))?.next().is_some() {
+            return Err(io_at(&path)(io::ErrorKind::DirectoryNotEmpty.into()));
         }
         let admin = self.register(&path, commit)?;
-        let base = admin.join(BASE);
-        fs::write(&base, commit.as_str()).map_err(io_at(&base))?;
-        // The only time the worktree's own index is written; from now on it is its agent's.
         self.git()?;
-        Git::in_dir(&admin)
+        // The only time the worktree's own index is written; from now on it is its agent's.
+        let files = Git::in_dir(&admin)
             .env("GIT_WORK_TREE", &path)
             .in_folder(&path)
-            .args(["reset", "--quiet", "--hard", "--no-recurse-submodules"])
-            .run()?;
-        Ok(())
+            .args(["-c", "checkout.workers=0", "read-tree", "-u", "--reset", "--no-recurse-submodules"])
+            .arg(commit.as_str())
+            .run();
+        if files.is_err() {
+            self.remove_worktree(&path)?;
+        }
+        files.map(drop)
     }
 
-    /// Makes a worktree without files; answers git's own folder for it.
+    /// Makes a worktree without files; answers git's own folder for it. The folder appears whole, because git fails where
+    /// it finds one half made.
     fn register(&self, path: &Path, commit: &GitOid) -> Result<PathBuf, Error> {
         let _turn = self.turn()?;
-        // One left half made by a git that was killed would make every later one fail.
+        if let Some(old) = self.admin_of(path)? {
+            self.remove_admin(&old)?;
+        }
+        // One that an agent's own git left half made would make every git fail that looks at all of them.
         for admin in self.admins()? {
             if fs::metadata(admin.join("commondir")).map_or(0, |metadata| metadata.len()) == 0 {
-                remove_folder(&admin)?;
+                self.remove_admin(&admin)?;
             }
         }
-        self.git()?
-            .args(["worktree", "add", "--quiet", "--no-checkout", "--detach", "--force"])
-            .arg(path)
-            .arg(commit.as_str())
-            .run()?;
-        self.admin_of(path)?.ok_or_else(|| Error::NotARepository { path: path.to_owned() })
+        let aside = self.scrap();
+        let mut gitdir = path.join(".git").into_os_string().into_encoded_bytes();
+        gitdir.push(b'\n');
+        let write = || -> io::Result<()> {
+            fs::create_dir(&aside.0)?;
+            fs::write(aside.0.join("gitdir"), &gitdir)?;
+            fs::write(aside.0.join("commondir"), "../..\n")?;
+            fs::write(aside.0.join("HEAD"), format!("{commit}\n"))?;
+            fs::write(aside.0.join(BASE), commit.as_str())
+        };
+        write().map_err(io_at(&aside.0))?;
+        let admins = self.path().join("worktrees");
+        fs::create_dir_all(&admins).map_err(io_at(&admins))?;
+        // Refs are named by it. Worktrees in different folders may have the same name.
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        let mut n = 0_u64;
+        let admin = loop {
+            let admin = admins.join(if n == 0 { name.clone() } else { format!("{name}-{n}") });
+            match fs::rename(&aside.0, &admin) {
+                Ok(()) => break admin,
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::AlreadyExists
+                            | io::ErrorKind::DirectoryNotEmpty
+                            | io::ErrorKind::NotADirectory
+                    ) =>
+                {
+                    n += 1;
+                }
+                Err(error) => return Err(io_at(&admin)(error)),
+            }
+        };
+        let mut link = b"gitdir: ".to_vec();
+        link.extend(admin.as_os_str().as_encoded_bytes());
+        link.push(b'\n');
+        let file = path.join(".git");
+        fs::write(&file, link).map_err(io_at(&file))?;
+        Ok(admin)
     }
 
-    /// Waits until nobody else, in any process, is adding or removing a worktree: git looks at all of them when it adds
-    /// one, and fails where it finds one half made.
+    /// Waits until nobody else, in any process, is making or removing git's own folder for a worktree: each looks at all of
+    /// them.
     fn turn(&self) -> Result<fs::File, Error> {
         let path = self.path().join("worktrees.lock");
         let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path);
@@ -87,11 +132,21 @@ impl PrivateRepository {
         Ok(file)
     }
 
+    /// Removes git's own folder for a worktree, at once for everybody who looks.
+    fn remove_admin(&self, admin: &Path) -> Result<(), Error> {
+        let aside = self.scrap();
+        match fs::rename(admin, &aside.0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(io_at(admin)(error)),
+            Ok(()) => remove_folder(&aside.0),
+        }
+    }
+
     /// Removes a worktree, also one half made or half removed; one that is not there is no error.
     pub fn remove_worktree(&self, path: &Path) -> Result<(), Error> {
         remove_folder(path)?;
         let _turn = self.turn()?;
-        self.admin_of(path)?.map_or(Ok(()), |admin| remove_folder(&admin))
+        self.admin_of(path)?.map_or(Ok(()), |admin| self.remove_admin(&admin))
     }
 
     /// Removes a worktree of which it is not known what its agent committed there: the commit HEAD is at stays, held by a
@@ -118,7 +173,7 @@ impl PrivateRepository {
             if path.starts_with(&below) && !keep.contains(&path) {
                 remove_folder(&path)?;
                 let _turn = self.turn()?;
-                remove_folder(&admin)?;
+                self.remove_admin(&admin)?;
             }
         }
         // A worktree that was being made is not registered yet.
