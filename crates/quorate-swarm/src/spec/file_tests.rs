@@ -172,4 +172,7 @@ fn the_example_in_the_documents_is_what_it_says() {
         (agent.attempts, agent.retry.backoff, agent.retry.backoff_max),
         (1, Millis(500), Millis::from_secs(60))
     );
+    let worktree = &usual.worktree;
+    assert_eq!((worktree.ports.first, worktree.ports.last, worktree.ports_each), (20_000, 29_999, 10));
+    assert_eq!((worktree.include_max, worktree.caches.len()), (ByteCount::mib(256), 0));
 }
