@@ -8,6 +8,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+mod sandbox;
+
 use quorate_agents::{
     Command, Containment, Ended, Limits, Outcome, SpawnError, Stdin, ends, reap_orphans, spawn,
 };
@@ -45,6 +47,7 @@ impl Room {
                 open_files: 256,
                 grace: Millis(300),
             },
+            sandbox: None,
             marker: self.marker.clone(),
         }
     }

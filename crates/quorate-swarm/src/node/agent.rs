@@ -65,6 +65,7 @@ impl Job {
                 open_files: 4096,
                 grace: GRACE,
             },
+            sandbox: None,
             marker: self.state.started.run.to_string(),
         };
         let mut ended = AgentEnded {

@@ -97,6 +97,7 @@ impl Job {
                 open_files: 4096,
                 grace: Millis(700),
             },
+            sandbox: None,
             marker: self.state.started.run.to_string(),
         };
         let outcome = match quorate_agents::spawn(&command, &self.shared.containment) {

@@ -105,6 +105,7 @@ impl Runner for ProcessRunner<'_> {
                 open_files: 4096,
                 grace: Millis(700),
             },
+            sandbox: None,
             marker: self.marker.clone(),
         };
         let mut ran = Ran {
