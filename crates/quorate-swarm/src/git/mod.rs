@@ -12,6 +12,8 @@ mod program;
 mod source;
 mod worktree;
 
+pub(crate) use folder::remove_folder;
+
 pub use copy::init_from_copy;
 pub use landing::{LandError, branch_head, is_branch_name, land};
 pub use private::{Identity, Merge, PathChange, PathStatus, PrivateRepository};

@@ -37,7 +37,16 @@ impl Job {
         let output = self.shared.run.output();
         fs::create_dir_all(&output)
             .map_err(|source| Error::Io { what: format!("cannot create {}", output.display()), source })?;
-        let (env, secrets) = self.environment(spec, task_spec, agent, attempt);
+        let temporary = self.shared.run.temporary().join(format!("{task}.{agent}.{attempt}"));
+        let (mut env, secrets) = self.environment(spec, task_spec, agent, attempt);
+        let sandbox = match &spec.sandbox {
+            None => Ok(None),
+            Some(sandbox) => {
+                enclosed(&mut env, spec, &temporary);
+                let made = self.temporary(&temporary);
+                made.and_then(|()| self.sandbox(sandbox, &worktree, &temporary, &env)).map(Some)
+            }
+        };
         let value = |name: &str| match name {
             "objective" => Some(task_spec.objective.clone()),
             "task" => Some(task.to_string()),
@@ -47,6 +56,10 @@ impl Job {
             "worktree" => Some(worktree.to_string_lossy().into_owned()),
             "swarm-dir" => Some(self.shared.swarm_dir.to_string_lossy().into_owned()),
             _ => None,
+        };
+        let (sandbox, refusal) = match sandbox {
+            Ok(sandbox) => (sandbox, None),
+            Err(error) => (None, Some(error.to_string())),
         };
         let command = Command {
             program: self.program(&spec.program),
@@ -65,7 +78,7 @@ impl Job {
                 open_files: 4096,
                 grace: GRACE,
             },
-            sandbox: None,
+            sandbox,
             marker: self.state.started.run.to_string(),
         };
         let mut ended = AgentEnded {
@@ -81,7 +94,13 @@ impl Job {
             stderr: None,
             last_words: String::new(),
         };
-        let waited = match quorate_agents::spawn(&command, &self.shared.containment) {
+        let spawned = match refusal {
+            Some(reason) => Err(reason),
+            None => {
+                quorate_agents::spawn(&command, &self.shared.containment).map_err(|error| error.to_string())
+            }
+        };
+        let waited = match spawned {
             Ok(running) => {
                 let pid = running.pid();
                 self.leash.hold(running.cancel_handle());
@@ -94,8 +113,10 @@ impl Job {
                 });
                 running.wait().map_err(|error| error.to_string())
             }
-            Err(error) => Err(error.to_string()),
+            Err(reason) => Err(reason),
         };
+        // What cannot be removed now is swept when the run ends.
+        let _ = git::remove_folder(&temporary);
         match waited {
             Ok(end) => {
                 ended.outcome = outcome(&end.outcome);
@@ -224,6 +245,17 @@ impl Job {
         }
         fs::remove_file(path).map_err(at)?;
         Ok(digest)
+    }
+}
+
+/// What an agent in a sandbox is told: where its temporary files go, and that git has no settings outside of the worktree,
+/// where it could see but not read them.
+fn enclosed(env: &mut BTreeMap<OsString, OsString>, spec: &AgentSpec, temporary: &Path) {
+    env.insert("TMPDIR".into(), temporary.into());
+    for (name, value) in [("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_OPTIONAL_LOCKS", "0")] {
+        if !spec.env.iter().any(|own| own == name) {
+            env.insert(name.into(), value.into());
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod agent;
 mod ask;
+mod enclose;
 mod landing;
 mod start;
 
@@ -423,6 +424,7 @@ impl Shared {
                 _ => {}
             }
         }
+        git::remove_folder(&self.run.temporary())?;
         Ok(())
     }
 }

@@ -5,7 +5,10 @@
 
 pub mod file;
 pub mod presets;
+mod sandbox;
 pub mod template;
+
+pub use sandbox::SandboxSpec;
 
 use std::collections::BTreeMap;
 
@@ -44,6 +47,9 @@ pub struct AgentSpec {
     /// Launches before its task is given up.
     pub attempts: u32,
     pub limits: AgentLimits,
+    /// What it may reach; everything the node may where there is none, as in runs from before there were sandboxes.
+    #[serde(default)]
+    pub sandbox: Option<SandboxSpec>,
 }
 
 /// Bounds on one launch of an agent, over its whole process tree.

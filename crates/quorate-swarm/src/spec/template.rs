@@ -32,6 +32,14 @@ attempts = 2                 # launches before its task is given up
 # secrets = ["MY_API_KEY"]   # passed on too, and blotted out of everything that is kept
 limits = { wall = "30m", memory = "4GiB", cpu = "1h", output = "256MiB" }
 
+# What the agent reaches beside its worktree, a temporary folder of its own, and installed tools (read only).
+# [agents.coder.sandbox]
+# read = ["fixtures", "~/models"] # relative to this file, below the home, or absolute
+# write = ["~/.cache/my-agent"]
+# network = "off"            # off, loopback (what it starts itself), open; presets are open, to reach their model
+# require = ["landlock", "seccomp"] # without these the agent is not started; `namespaces` is the third
+# enabled = true             # false: it may do what you may
+
 # Units of work; without any, each agent instance gets the objective.
 # [[tasks]]
 # id = "first"

@@ -10,4 +10,5 @@ mod memory;
 mod python;
 mod room;
 mod run;
+mod sandbox;
 mod survival;
