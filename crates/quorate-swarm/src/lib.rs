@@ -7,6 +7,7 @@
 //! Read [`state::State`] first.
 
 pub mod decide;
+pub mod enclose;
 pub mod git;
 pub mod journal;
 pub mod node;

@@ -5,10 +5,11 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use quorate_agents::{Command, Limits, Outcome, Stdin};
+use quorate_agents::{Command, Limits, Outcome, Sandbox, Stdin};
 use quorate_base::{AgentId, ByteCount, ChangeId, Digest, GitOid, Millis, TaskId};
 
 use super::{Error, Job};
+use crate::enclose::{self, Enclosing};
 use crate::git::{self, Identity};
 use crate::record::{AgentEnded, AgentOutcome, ChangeProposed, Record, TaskOutcome};
 use crate::spec::file::fill;
@@ -39,14 +40,7 @@ impl Job {
             .map_err(|source| Error::Io { what: format!("cannot create {}", output.display()), source })?;
         let temporary = self.shared.run.temporary().join(format!("{task}.{agent}.{attempt}"));
         let (mut env, secrets) = self.environment(spec, task_spec, agent, attempt);
-        let sandbox = match &spec.sandbox {
-            None => Ok(None),
-            Some(sandbox) => {
-                enclosed(&mut env, spec, &temporary);
-                let made = self.temporary(&temporary);
-                made.and_then(|()| self.sandbox(sandbox, &worktree, &temporary, &env)).map(Some)
-            }
-        };
+        let sandbox = self.sandbox(spec, &worktree, &temporary, &mut env);
         let value = |name: &str| match name {
             "objective" => Some(task_spec.objective.clone()),
             "task" => Some(task.to_string()),
@@ -197,6 +191,29 @@ impl Job {
         Ok((task, spec.agents.get(&task.agent).ok_or_else(missing)?))
     }
 
+    /// The sandbox of a launch, where its declaration has one.
+    fn sandbox(
+        &self,
+        spec: &AgentSpec,
+        worktree: &Path,
+        temporary: &Path,
+        env: &mut BTreeMap<OsString, OsString>,
+    ) -> Result<Option<Sandbox>, enclose::Error> {
+        let Some(sandbox) = &spec.sandbox else { return Ok(None) };
+        enclose::tell(env, &spec.env, temporary);
+        enclose::make_temporary(temporary)?;
+        let enclosing = Enclosing {
+            spec: sandbox,
+            store: &self.shared.workspace.store_dir(),
+            folder: &self.shared.swarm_dir,
+            repository: &self.shared.repository,
+            worktree,
+            own: &[temporary],
+            env,
+        };
+        enclosing.sandbox().map(Some)
+    }
+
     fn program(&self, program: &str) -> PathBuf {
         if program.contains('/') { self.shared.swarm_dir.join(program) } else { PathBuf::from(program) }
     }
@@ -245,17 +262,6 @@ impl Job {
         }
         fs::remove_file(path).map_err(at)?;
         Ok(digest)
-    }
-}
-
-/// What an agent in a sandbox is told: where its temporary files go, and that git has no settings outside of the worktree,
-/// where it could see but not read them.
-fn enclosed(env: &mut BTreeMap<OsString, OsString>, spec: &AgentSpec, temporary: &Path) {
-    env.insert("TMPDIR".into(), temporary.into());
-    for (name, value) in [("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_OPTIONAL_LOCKS", "0")] {
-        if !spec.env.iter().any(|own| own == name) {
-            env.insert(name.into(), value.into());
-        }
     }
 }
 

@@ -6,7 +6,6 @@
 
 mod agent;
 mod ask;
-mod enclose;
 mod landing;
 mod start;
 

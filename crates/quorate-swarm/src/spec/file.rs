@@ -140,6 +140,7 @@ struct RawGate {
     timeout: Option<Millis>,
     memory: Option<ByteCount>,
     env: Option<Vec<String>>,
+    sandbox: Option<RawSandbox>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -241,6 +242,7 @@ pub fn gate_default() -> GateSpec {
         timeout: Millis::from_secs(30 * 60),
         memory: ByteCount::mib(4096),
         env: ENV_DEFAULT.iter().map(|name| (*name).to_owned()).collect(),
+        sandbox: None,
     }
 }
 
@@ -327,6 +329,9 @@ impl Place<'_> {
         gate.memory = raw.memory.unwrap_or(gate.memory);
         if let Some(env) = &raw.env {
             gate.env.clone_from(env);
+        }
+        if let Some(sandbox) = &raw.sandbox {
+            gate.sandbox = self.sandbox(sandbox, None)?;
         }
         Ok(gate)
     }

@@ -88,6 +88,9 @@ pub struct GateSpec {
     pub memory: ByteCount,
     /// Names of environment variables that checks see.
     pub env: Vec<String>,
+    /// What the commands of checks may reach beside the files they judge; everything the node may where there is none.
+    #[serde(default)]
+    pub sandbox: Option<SandboxSpec>,
 }
 
 impl GateSpec {

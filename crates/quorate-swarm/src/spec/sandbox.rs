@@ -1,5 +1,7 @@
 //! What an agent may reach.
 
+use std::path::Path;
+
 use quorate_agents::{Network, SandboxLayer};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +19,21 @@ pub struct SandboxSpec {
     pub network: Network,
     /// Layers without which the agent is not started.
     pub require: Vec<SandboxLayer>,
+}
+
+impl SandboxSpec {
+    /// The same for somebody who does not know the swarm file's folder: paths that were relative to it are whole.
+    pub fn below(&self, folder: &Path) -> Self {
+        let whole = |path: &String| match path.starts_with("~/") {
+            true => path.clone(),
+            false => folder.join(path).to_string_lossy().into_owned(),
+        };
+        Self {
+            read: self.read.iter().map(whole).collect(),
+            write: self.write.iter().map(whole).collect(),
+            ..self.clone()
+        }
+    }
 }
 
 impl Default for SandboxSpec {

@@ -65,7 +65,12 @@ pub fn render(gate: &GateSpec, checks: &BTreeMap<String, CheckEntry>) -> String 
          faults = {}                   # validators that may be absent or lie\n\
          agree = {}                    # votes that decide: at least (n + faults + 1) / 2, at most n - faults\n\
          at-once = {}                  # panels that sit at the same time\n\
-         timeout = \"30m\"              # for one step of one validator\n",
+         timeout = \"30m\"              # for one step of one validator\n\
+         \n\
+         # Checks run what agents have written, with your rights: in a sandbox they reach the files they judge, installed\n\
+         # tools and what is named here, in the words of an agent's sandbox.\n\
+         # [gate.sandbox]\n\
+         # network = \"loopback\"\n",
         names.join(", "),
         gate.faults,
         gate.agree,

@@ -159,3 +159,41 @@ fn what_is_declared_can_be_reached_and_the_store_cannot_be_declared() {
         assert!(reason.contains(why), "{path}: {reason}");
     }
 }
+
+#[test]
+fn what_an_agent_wrote_reaches_no_more_in_a_check_than_the_gate_allows() {
+    let room = Room::new();
+    let works = works(&room, "landlock");
+    // The agent's own test looks for the keys of the validators and for a folder nobody named.
+    let script = r#"printf '%s\n' 'cat ../../../../../keys/*.key > /dev/null 2>&1 && echo read the keys' \
+        'echo x > ../answer && echo wrote the answer' \
+        'cat ../../../../../../value.txt && echo read the repository' 'echo x > "$TMPDIR/x" || echo no TMPDIR' true > probe.sh"#;
+    let checks = r#"
+[checks.tests]
+validator = "tests"
+command = ["sh", "-c", "sh ./probe.sh 2> /dev/null; git status --short"]
+"#;
+    let require = if works { "" } else { "require = []\n" };
+    let gate = |enclosed: bool| {
+        let sandbox =
+            if enclosed { format!("network = \"off\"\n{require}") } else { "enabled = false\n".into() };
+        let agent = agent("a", require.trim(), script);
+        room.swarm(&format!("objective = \"x\"\n{agent}[gate.sandbox]\n{sandbox}{checks}"));
+    };
+    let bytes = |record: &Value| record["stdout"]["bytes"].as_u64().unwrap_or_else(|| panic!("{record:#}"));
+    gate(false);
+    room.json(&["run", "swarm.toml"]);
+    let free = room.json(&["change", "show", "a"]);
+    assert!(bytes(&free["records"][0]) > 0, "{free:#}");
+    gate(true);
+    let summary = room.json(&["run", "swarm.toml"]);
+    let shown = room.json(&["change", "show", "a"]);
+    let record = shown["records"].as_array().unwrap().iter().find(|record| record["check"] == "tests");
+    let record = record.unwrap_or_else(|| panic!("{summary:#} {shown:#}"));
+    assert_eq!(record["status"], "pass", "{shown:#}");
+    let lines: Vec<_> = record["containment"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    assert_eq!(lines.iter().any(|line| line.starts_with("files: landlock")), works, "{record:#}");
+    if works {
+        assert_eq!(bytes(record), 0, "the probe got somewhere: {record:#}");
+    }
+}
