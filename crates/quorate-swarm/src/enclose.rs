@@ -36,6 +36,8 @@ pub(crate) struct Enclosing<'a> {
     pub(crate) folder: &'a Path,
     pub(crate) repository: &'a PrivateRepository,
     pub(crate) worktree: &'a Path,
+    /// A folder of its own for temporary files.
+    pub(crate) temporary: &'a Path,
     /// Further folders of its own.
     pub(crate) own: &'a [&'a Path],
     pub(crate) env: &'a BTreeMap<OsString, OsString>,
@@ -49,7 +51,7 @@ impl Enclosing<'_> {
         read.extend(places::settings_above(self.worktree));
         read.extend(self.repository.visible_in(self.worktree)?);
         let mut write = places::devices();
-        write.extend([self.worktree].iter().chain(self.own).map(|path| path.to_path_buf()));
+        write.extend([self.worktree, self.temporary].iter().chain(self.own).map(|path| path.to_path_buf()));
         write.extend(self.spec.own.iter().filter_map(|path| self.of_a_cli(path)));
         for (declared, paths) in [(&self.spec.read, &mut read), (&self.spec.write, &mut write)] {
             for path in declared {
@@ -64,7 +66,8 @@ impl Enclosing<'_> {
         let mut hidden = places::hidden(self.env);
         hidden.push(self.store.to_owned());
         let SandboxSpec { network, require, .. } = self.spec;
-        Ok(Sandbox { read, write, hidden, network: *network, require: require.clone() })
+        let temporary = Some(self.temporary.to_owned());
+        Ok(Sandbox { read, write, hidden, temporary, network: *network, require: require.clone() })
     }
 
     fn declared(&self, path: &str) -> Result<PathBuf, Error> {
@@ -95,11 +98,18 @@ impl Enclosing<'_> {
     }
 }
 
-/// What a process in a sandbox is told: where its temporary files go, and that git has no settings of a person's, which
-/// it could see but not read. `declared` are variables somebody has decided on.
+/// What a process in a sandbox is told: where its temporary files and its caches go, and that git has no settings of a
+/// person's, which it could see but not read. `declared` are variables somebody has decided on.
 pub(crate) fn tell(env: &mut BTreeMap<OsString, OsString>, declared: &[String], temporary: &Path) {
     env.insert("TMPDIR".into(), temporary.into());
-    for (name, value) in [("GIT_CONFIG_GLOBAL", "/dev/null"), ("GIT_OPTIONAL_LOCKS", "0")] {
+    let caches = temporary.join("cache");
+    let told = [
+        ("GIT_CONFIG_GLOBAL", OsStr::new("/dev/null")),
+        ("GIT_OPTIONAL_LOCKS", OsStr::new("0")),
+        ("XDG_CACHE_HOME", caches.as_os_str()),
+        ("npm_config_cache", caches.as_os_str()),
+    ];
+    for (name, value) in told {
         if !declared.iter().any(|own| own == name) {
             env.insert(name.into(), value.into());
         }

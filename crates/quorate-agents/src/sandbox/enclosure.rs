@@ -9,7 +9,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use seccompiler::BpfProgram;
 
 use super::files::{self, Grants};
-use super::namespaces::{Maker, Namespaces};
+use super::namespaces::{Maker, Namespaces, SHARED_MEMORY};
 use super::{Error, Network, Offer, Sandbox, SandboxLayer, calls, raw};
 use crate::command::Command;
 
@@ -27,6 +27,8 @@ pub(crate) struct Enclosure {
 pub(crate) struct Entrant {
     namespaces: Option<Namespaces>,
     ruleset: Option<OwnedFd>,
+    /// Rights on a folder that is there only once mounts have been made.
+    late_rights: u64,
     filter: Option<BpfProgram>,
     steps: Arc<OwnedFd>,
 }
@@ -82,12 +84,18 @@ impl Enclosure {
         let filter =
             offer.seccomp.then(|| calls::filter(network, offer.landlock >= files::ABI_UNIX)).transpose()?;
         let namespaces =
-            offer.namespaces.map(|maker| namespaces(maker, command, network, &grants)).transpose()?;
+            offer.namespaces.map(|maker| namespaces(maker, command, sandbox, &grants)).transpose()?;
         let steps = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|errno| {
             Error::Prepare { what: "a channel to the process", reason: errno.to_string() }
         })?;
         let steps = Arc::new(steps);
-        let entrant = Entrant { namespaces, ruleset, filter, steps: Arc::clone(&steps) };
+        let entrant = Entrant {
+            namespaces,
+            ruleset,
+            late_rights: files::write_rights(offer.landlock),
+            filter,
+            steps: Arc::clone(&steps),
+        };
         Ok((Self { lines: lines(offer, network), steps }, entrant))
     }
 
@@ -112,6 +120,10 @@ impl Entrant {
         // new ones, and after it hardly anything can be changed: it comes last.
         if let Some(namespaces) = &self.namespaces {
             self.step(Step::Namespaces, namespaces.enter())?;
+            if let Some(ruleset) = self.ruleset.as_ref().filter(|_| namespaces.has_shared_memory()) {
+                let granted = raw::grant_folder(ruleset.as_fd(), SHARED_MEMORY, self.late_rights);
+                self.step(Step::Files, granted)?;
+            }
         }
         self.step(Step::Capabilities, raw::drop_capabilities())?;
         self.step(Step::Privileges, raw::no_new_privileges())?;
@@ -156,7 +168,7 @@ fn grants(command: &Command, sandbox: &Sandbox) -> Result<Grants, Error> {
 fn namespaces(
     maker: Maker,
     command: &Command,
-    network: Network,
+    sandbox: &Sandbox,
     grants: &Grants,
 ) -> Result<Namespaces, Error> {
     let writable: Vec<&Path> = grants
@@ -165,7 +177,11 @@ fn namespaces(
         .filter(|(_, usage)| *usage == files::Use::Write)
         .map(|(path, _)| path.as_path())
         .collect();
-    Namespaces::prepare(maker, network, &writable, &files::resolve(&command.cwd)?)
+    let cwd = files::resolve(&command.cwd)?;
+    let below = |path: &Path| path.starts_with("/tmp");
+    let covers = grants.0.iter().any(|(path, _)| below(path)) || below(&cwd);
+    let temporary = sandbox.temporary.as_deref().filter(|_| !covers && Path::new("/tmp").is_dir());
+    Namespaces::prepare(maker, sandbox.network, &writable, &cwd, temporary)
 }
 
 /// The program's file, where it can be found; where it cannot, executing it says so.

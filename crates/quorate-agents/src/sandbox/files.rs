@@ -106,6 +106,12 @@ pub(super) fn ruleset(network: Network, grants: &Grants) -> Result<Option<OwnedF
     Ok(created.into())
 }
 
+/// The rights on a folder that is written, in the numbers of a kernel with this ABI.
+pub(super) fn write_rights(abi: u32) -> u64 {
+    let known = AccessFs::from_all(ABI::from(i32::try_from(abi).unwrap_or(i32::MAX)));
+    (rights(Use::Write, true) & known).bits()
+}
+
 fn rights(usage: Use, folder: bool) -> BitFlags<AccessFs> {
     let read = AccessFs::from_read(NEWEST);
     let all = match usage {

@@ -39,6 +39,8 @@ pub struct Sandbox {
     pub write: Vec<PathBuf>,
     /// Not read although below a path of `read`; nothing below a path of `write` can be hidden.
     pub hidden: Vec<PathBuf>,
+    /// One of `write` that takes the place of `/tmp`, where mounts can be made and nothing that is granted lies below it.
+    pub temporary: Option<PathBuf>,
     pub network: Network,
     /// Without these the process is not started.
     pub require: Vec<SandboxLayer>,

@@ -17,6 +17,11 @@ pub(crate) enum Maker {
     AnyUser,
 }
 
+/// Where programs share memory by name: a folder of their own, small, for it does not count as the memory of any process.
+pub(super) const SHARED_MEMORY: &std::ffi::CStr = c"/dev/shm";
+const SHARED_MEMORY_OPTIONS: &std::ffi::CStr = c"mode=1777,size=64m,nr_inodes=4096";
+const TEMPORARY: &std::ffi::CStr = c"/tmp";
+
 /// Everything a process needs to enter namespaces of its own.
 #[derive(Debug)]
 pub(super) struct Namespaces {
@@ -25,6 +30,10 @@ pub(super) struct Namespaces {
     maps: Vec<(CString, Vec<u8>)>,
     writable: Vec<CString>,
     cwd: CString,
+    /// Takes the place of `/tmp`.
+    temporary: Option<CString>,
+    /// Whether there is a folder for shared memory to take the place of.
+    shared_memory: bool,
     loopback: bool,
 }
 
@@ -35,6 +44,7 @@ impl Namespaces {
         network: Network,
         writable: &[&Path],
         cwd: &Path,
+        temporary: Option<&Path>,
     ) -> Result<Self, Error> {
         let own = libc::CLONE_NEWNS | libc::CLONE_NEWIPC;
         let net = if network == Network::Open { 0 } else { libc::CLONE_NEWNET };
@@ -44,8 +54,20 @@ impl Namespaces {
         writable.sort();
         writable.dedup();
         let maps = if maker == Maker::AnyUser { identity() } else { Vec::new() };
-        let loopback = network == Network::Loopback;
-        Ok(Self { flags: own | net | user, maps, writable, cwd: c_path(cwd)?, loopback })
+        Ok(Self {
+            flags: own | net | user,
+            maps,
+            writable,
+            cwd: c_path(cwd)?,
+            temporary: temporary.map(c_path).transpose()?,
+            shared_memory: Path::new("/dev/shm").is_dir(),
+            loopback: network == Network::Loopback,
+        })
+    }
+
+    /// Whether what is mounted over the folder for shared memory is its own.
+    pub(super) fn has_shared_memory(&self) -> bool {
+        self.shared_memory
     }
 
     /// Enters them; async-signal-safe.
@@ -58,7 +80,16 @@ impl Namespaces {
         for path in &self.writable {
             raw::bind(path)?;
         }
+        if let Some(temporary) = &self.temporary {
+            raw::cover(TEMPORARY, temporary)?;
+        }
         raw::set_mounts(c"/", Mounts::AllReadOnly)?;
+        if self.temporary.is_some() {
+            raw::set_mounts(TEMPORARY, Mounts::OneWritable)?;
+        }
+        if self.shared_memory {
+            raw::mount_memory(SHARED_MEMORY, SHARED_MEMORY_OPTIONS)?;
+        }
         for path in &self.writable {
             raw::set_mounts(path, Mounts::OneWritable)?;
         }

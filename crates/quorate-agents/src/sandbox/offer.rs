@@ -102,7 +102,7 @@ fn seccomp_holds() -> bool {
 }
 
 fn namespaces_hold(maker: Maker) -> bool {
-    let Ok(namespaces) = Namespaces::prepare(maker, Network::Loopback, &[], Path::new("/")) else {
+    let Ok(namespaces) = Namespaces::prepare(maker, Network::Loopback, &[], Path::new("/"), None) else {
         return false;
     };
     answers(|| namespaces.enter().is_ok() && raw::is_read_only(c"/"))
@@ -110,7 +110,7 @@ fn namespaces_hold(maker: Maker) -> bool {
 
 fn capabilities_go(maker: Option<Maker>) -> bool {
     let namespaces =
-        maker.and_then(|maker| Namespaces::prepare(maker, Network::Off, &[], Path::new("/")).ok());
+        maker.and_then(|maker| Namespaces::prepare(maker, Network::Off, &[], Path::new("/"), None).ok());
     answers(|| {
         namespaces.as_ref().is_none_or(|namespaces| namespaces.enter().is_ok())
             && raw::drop_capabilities().is_ok()

@@ -84,6 +84,46 @@ pub(super) fn bind(path: &CStr) -> io::Result<()> {
     done(unsafe { libc::mount(path.as_ptr(), path.as_ptr(), none, flags, std::ptr::null()) }.into()).map(drop)
 }
 
+/// Mounts one folder over another.
+pub(super) fn cover(place: &CStr, with: &CStr) -> io::Result<()> {
+    let (none, flags) = (std::ptr::null::<libc::c_char>(), libc::MS_BIND);
+    // SAFETY: all strings are null or end in NUL.
+    done(unsafe { libc::mount(with.as_ptr(), place.as_ptr(), none, flags, std::ptr::null()) }.into())
+        .map(drop)
+}
+
+/// Mounts an empty folder in memory over another.
+pub(super) fn mount_memory(place: &CStr, options: &CStr) -> io::Result<()> {
+    let (kind, flags) = (c"tmpfs", libc::MS_NOSUID | libc::MS_NODEV);
+    // SAFETY: all strings end in NUL.
+    let result =
+        unsafe { libc::mount(kind.as_ptr(), place.as_ptr(), kind.as_ptr(), flags, options.as_ptr().cast()) };
+    done(result.into()).map(drop)
+}
+
+/// Adds a folder to a Landlock ruleset.
+pub(super) fn grant_folder(ruleset: BorrowedFd<'_>, folder: &CStr, rights: u64) -> io::Result<()> {
+    const PATH_BENEATH: libc::c_int = 1;
+    #[repr(C, packed)]
+    struct Rule {
+        rights: u64,
+        folder: libc::c_int,
+    }
+    // SAFETY: the path ends in NUL; the descriptor is closed below.
+    let descriptor =
+        unsafe { libc::open(folder.as_ptr(), libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC) };
+    done(descriptor.into())?;
+    let rule = Rule { rights, folder: descriptor };
+    // SAFETY: the structure has the layout of the kernel's landlock_path_beneath_attr and outlives the call.
+    let result = unsafe {
+        libc::syscall(libc::SYS_landlock_add_rule, ruleset.as_raw_fd(), PATH_BENEATH, &raw const rule, 0_u32)
+    };
+    let result = done(result);
+    // SAFETY: closes what was opened above.
+    unsafe { libc::close(descriptor) };
+    result.map(drop)
+}
+
 /// Whether a mount may be written, and how far down.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Mounts {

@@ -22,7 +22,10 @@ struct Room {
 
 impl Room {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::at(tempfile::tempdir().unwrap())
+    }
+
+    fn at(folder: tempfile::TempDir) -> Self {
         let marker = folder.path().file_name().unwrap().to_string_lossy().to_lowercase().replace('.', "t");
         Self { folder, marker }
     }

@@ -26,7 +26,11 @@ struct Yard {
 
 impl Yard {
     fn new() -> Self {
-        let yard = Self { room: Room::new(), containment: Containment::probe() };
+        Self::at(tempfile::tempdir().unwrap())
+    }
+
+    fn at(folder: tempfile::TempDir) -> Self {
+        let yard = Self { room: Room::at(folder), containment: Containment::probe() };
         for folder in ["worktree", "tmp", "other", "home/.ssh"] {
             std::fs::create_dir_all(yard.path(folder)).unwrap();
         }
@@ -62,6 +66,7 @@ impl Yard {
             read: places::readable(&command.env),
             write,
             hidden: places::hidden(&command.env),
+            temporary: Some(self.path("tmp")),
             network,
             require: Vec::new(),
         }
@@ -461,6 +466,37 @@ fn a_process_in_a_sandbox_still_ends_with_its_tree_and_its_limits() {
     assert!(!crate::alive(&yard.path("worktree/escapee")));
 }
 
+#[test]
+fn shared_memory_and_the_common_temporary_folder_are_each_process_s_own() {
+    // Not below `/tmp`, where its own folder cannot take the place of it.
+    let folder = tempfile::tempdir_in("/var/tmp").unwrap();
+    let yard = Yard::at(folder);
+    let lock = yard.python(&["import multiprocessing", "multiprocessing.Lock().acquire()"]);
+    let name = format!("quorate-{}", yard.room.marker);
+    let command =
+        yard.command(&format!("echo x > /dev/shm/{name} && echo x > /tmp/{name} && cat \"$TMPDIR/{name}\""));
+    if !yard.has(&lock, Network::Off, &[SandboxLayer::Namespaces]) {
+        return;
+    }
+    assert_eq!(yard.enclosed(&lock, Network::Off).outcome, Outcome::Exited { code: 0 }, "{}", yard.said());
+    for _ in 0..2 {
+        let ended = yard.enclosed(&command, Network::Off);
+        assert_eq!(ended.outcome, Outcome::Exited { code: 0 }, "{}", yard.said());
+        for folder in ["/dev/shm", "/tmp"] {
+            assert!(!Path::new(folder).join(&name).exists());
+        }
+        std::fs::remove_file(yard.path("tmp").join(&name)).unwrap();
+    }
+    let fill = yard.command("head -c 100000000 /dev/zero > /dev/shm/full");
+    assert_ne!(yard.enclosed(&fill, Network::Off).outcome, Outcome::Exited { code: 0 });
+    for path in ["/tmp", "/dev/shm"] {
+        std::fs::write(Path::new(path).join(&name), "hush").unwrap();
+        let read = yard.enclosed(&yard.command(&format!("cat {path}/{name}")), Network::Off);
+        std::fs::remove_file(Path::new(path).join(&name)).unwrap();
+        assert_ne!(read.outcome, Outcome::Exited { code: 0 }, "{}", yard.said());
+    }
+}
+
 /// Says to the copy of this test that runs in a sandbox where its room is.
 const INSIDE: &str = "QUORATE_TEST_INSIDE";
 
@@ -506,6 +542,7 @@ fn inside(yard: &Path) {
             read: places::readable(&env),
             write,
             hidden: places::hidden(&env),
+            temporary: None,
             network: Network::Off,
             require,
         }),

@@ -208,7 +208,8 @@ impl Job {
             folder: &self.shared.swarm_dir,
             repository: &self.shared.repository,
             worktree,
-            own: &[temporary],
+            temporary,
+            own: &[],
             env,
         };
         enclosing.sandbox().map(Some)

@@ -92,7 +92,8 @@ impl<'a> ProcessRunner<'a> {
             folder: Path::new("/"),
             repository: self.repository,
             worktree: cwd,
-            own: &[target, &temporary],
+            temporary: &temporary,
+            own: &[target],
             env,
         };
         enclosing.sandbox().map(Some)
