@@ -251,6 +251,10 @@ impl Job {
         let Some(sandbox) = &spec.sandbox else { return Ok(None) };
         enclose::tell(env, &spec.env, temporary);
         enclose::make_temporary(temporary)?;
+        // What agents share of downloads lies in the store, of which they see nothing else.
+        let caches = !self.state.started.spec.worktree.caches.is_empty();
+        let caches = caches.then(|| self.shared.workspace.store_dir().join("caches"));
+        let own: Vec<&Path> = caches.as_deref().into_iter().collect();
         let enclosing = Enclosing {
             spec: sandbox,
             store: &self.shared.workspace.store_dir(),
@@ -258,7 +262,7 @@ impl Job {
             repository: &self.shared.repository,
             worktree,
             temporary,
-            own: &[],
+            own: &own,
             env,
         };
         enclosing.sandbox().map(Some)
