@@ -7,11 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::command::Limits;
+use crate::sandbox::{Offer, SandboxLayer};
 
 /// The layers a machine offers, found out once.
 #[derive(Debug, Clone)]
 pub struct Containment {
     hierarchy: Option<Arc<Hierarchy>>,
+    sandbox: Offer,
 }
 
 /// A writable cgroup v2 hierarchy.
@@ -41,18 +43,18 @@ impl Containment {
     /// Finds out what works here, by trying it.
     pub fn probe() -> Self {
         let found = mount_point().and_then(|root| Hierarchy::open(&root.join(FOLDER)).ok());
-        Self { hierarchy: found.map(Arc::new) }
+        Self { hierarchy: found.map(Arc::new), sandbox: Offer::probe() }
     }
 
     /// For a process that is itself contained: groups of its children lie inside its own, and die with it.
     pub fn nested() -> Self {
         let found = mount_point().zip(own_group()).and_then(|(root, own)| Hierarchy::inside(&root.join(own)));
-        Self { hierarchy: found.map(Arc::new) }
+        Self { hierarchy: found.map(Arc::new), sandbox: Offer::probe() }
     }
 
     /// Without any layer but sessions and `/proc`, whatever the machine offers.
     pub fn plain() -> Self {
-        Self { hierarchy: None }
+        Self { hierarchy: None, sandbox: Offer::default() }
     }
 
     /// What holds here, for people.
@@ -65,7 +67,7 @@ impl Containment {
         };
         let group = self.hierarchy.as_deref();
         let delegate = "run as a user with a delegated cgroup v2 (systemd: Delegate=yes)";
-        vec![
+        let mut layers = vec![
             layer("process group and session", true, "every process starts in its own", ""),
             layer(
                 "cgroup v2 kill",
@@ -95,7 +97,20 @@ impl Containment {
             ),
             layer("CPU time limit", true, "a watchdog sums the tree; RLIMIT_CPU for each process", ""),
             layer("open files limit", true, "RLIMIT_NOFILE", ""),
-        ]
+        ];
+        for (wall, name) in [
+            (SandboxLayer::Landlock, "sandbox: landlock"),
+            (SandboxLayer::Seccomp, "sandbox: seccomp"),
+            (SandboxLayer::Namespaces, "sandbox: namespaces"),
+        ] {
+            layers.push(layer(name, self.sandbox.has(wall), &self.sandbox.detail(wall), wall.hint()));
+        }
+        layers
+    }
+
+    /// What it offers for a sandbox.
+    pub(crate) fn sandbox(&self) -> &Offer {
+        &self.sandbox
     }
 
     /// A group for one tree, where the machine has groups.

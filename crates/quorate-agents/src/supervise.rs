@@ -21,6 +21,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group,
 
 use crate::command::{Command, Limits, Stdin};
 use crate::containment::{Containment, Group};
+use crate::sandbox::{self, Enclosure};
 use crate::sys::{self, Setup};
 use crate::tree::{self, Process};
 
@@ -76,10 +77,17 @@ pub enum SpawnError {
     NotFound { program: PathBuf },
     #[error("`{}` cannot be run: {source}", program.display())]
     NotExecutable { program: PathBuf, source: io::Error },
+    #[error(
+        "`{}` cannot be run: {source}; where it is a script, its sandbox must be able to read what runs it: name the folder in `read`",
+        program.display()
+    )]
+    NotExecutableInside { program: PathBuf, source: io::Error },
     #[error("the folder {} is not there", cwd.display())]
     NoFolder { cwd: PathBuf },
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Sandbox(#[from] sandbox::Error),
     #[error("no process could be started: {0}")]
     System(io::Error),
 }
@@ -203,6 +211,8 @@ struct Live {
     token: String,
     limits: Limits,
     files: [PathBuf; 2],
+    /// Which layer of the sandbox holds what.
+    sandbox: Vec<String>,
     began: Instant,
     known: BTreeMap<u32, u64>,
     searched: Instant,
@@ -230,19 +240,24 @@ impl Supervisor {
         child.args(&command.args).current_dir(&command.cwd).env_clear().envs(&command.env);
         child.env("QUORATE_RUN", &command.marker).env("QUORATE_PROCESS", &token);
         child.stdout(open(&command.stdout)?).stderr(open(&command.stderr)?).stdin(self.stdin()?);
+        let (enclosure, entrant) = match &command.sandbox {
+            None => (None, None),
+            Some(sandbox) => {
+                let (enclosure, entrant) = Enclosure::prepare(command, sandbox, self.containment.sandbox())?;
+                (Some(enclosure), Some(entrant))
+            }
+        };
         let setup = Setup {
             group: entrance,
             data_bytes: limits.memory.0.saturating_mul(2).saturating_add(DATA_EXTRA),
             // Whole seconds, and one more: the watchdog's exact limit comes first.
             cpu_seconds: limits.cpu.0 / 1000 + 2,
             open_files: limits.open_files,
+            sandbox: entrant,
         };
         sys::prepare(&mut child, setup);
         let began = Instant::now();
-        let child = child.spawn().map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => SpawnError::NotFound { program: command.program.clone() },
-            _ => SpawnError::NotExecutable { program: command.program.clone(), source },
-        })?;
+        let child = child.spawn().map_err(|source| self.refusal(source, enclosure.as_ref()))?;
         let pid = child.id();
         let pidfd =
             i32::try_from(pid).ok().and_then(Pid::from_raw).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
@@ -257,6 +272,7 @@ impl Supervisor {
             token,
             limits,
             files: [command.stdout.clone(), command.stderr.clone()],
+            sandbox: enclosure.map_or_else(Vec::new, |enclosure| enclosure.lines),
             began,
             known: BTreeMap::new(),
             searched: began,
@@ -265,6 +281,25 @@ impl Supervisor {
             cancel: self.cancel,
             usage: self.usage,
         })
+    }
+
+    /// Why there is no process: it could not enter its sandbox, or not become the program.
+    fn refusal(&self, source: io::Error, enclosure: Option<&Enclosure>) -> SpawnError {
+        let program = self.command.program.clone();
+        let source = match enclosure {
+            None => source,
+            Some(enclosure) => match enclosure.failure(source) {
+                Ok(error) => return error.into(),
+                Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+                    return SpawnError::NotExecutableInside { program, source };
+                }
+                Err(source) => source,
+            },
+        };
+        match source.kind() {
+            io::ErrorKind::NotFound => SpawnError::NotFound { program },
+            _ => SpawnError::NotExecutable { program, source },
+        }
     }
 
     /// Input comes from a file nobody else can find, so that neither side waits for the other.
@@ -337,6 +372,7 @@ impl Live {
         if group.is_some_and(|group| group.pids) {
             layers.push("processes: cgroup v2".to_owned());
         }
+        layers.extend(self.sandbox.iter().cloned());
         layers
     }
 

@@ -8,6 +8,7 @@
 
 pub mod budget;
 pub mod decide;
+pub mod enclose;
 pub mod git;
 pub mod journal;
 pub mod kit;

@@ -8,6 +8,8 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+mod sandbox;
+
 use quorate_agents::{
     Command, Containment, Ended, Limits, Outcome, SpawnError, Stdin, ends, reap_orphans, spawn,
 };
@@ -20,7 +22,10 @@ struct Room {
 
 impl Room {
     fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::at(tempfile::tempdir().unwrap())
+    }
+
+    fn at(folder: tempfile::TempDir) -> Self {
         let marker = folder.path().file_name().unwrap().to_string_lossy().to_lowercase().replace('.', "t");
         Self { folder, marker }
     }
@@ -45,6 +50,7 @@ impl Room {
                 open_files: 256,
                 grace: Millis(300),
             },
+            sandbox: None,
             marker: self.marker.clone(),
         }
     }

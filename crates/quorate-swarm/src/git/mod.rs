@@ -13,6 +13,8 @@ mod program;
 mod source;
 mod worktree;
 
+pub(crate) use folder::remove_folder;
+
 pub use copy::init_from_copy;
 pub(crate) use ignored::ignored_matching;
 pub use landing::{LandError, branch_head, is_branch_name, land};

@@ -23,6 +23,9 @@ use super::source::Source;
 /// Name of the file beside git's own that says which commit a worktree was made of.
 const BASE: &str = "quorate-base";
 
+/// The most folders of objects looked at that borrow from each other; git itself follows five links.
+const BORROWED_MAX: usize = 32;
+
 static SCRAPS: AtomicU64 = AtomicU64::new(0);
 
 /// A name nobody else has; a file there is removed with the value.
@@ -193,6 +196,25 @@ impl PrivateRepository {
     /// The folders of all worktrees, those of worktrees that are gone included.
     pub fn list(&self) -> Result<Vec<PathBuf>, Error> {
         Ok(self.worktrees()?.into_iter().map(|(_, path)| path).collect())
+    }
+
+    /// What must be readable so that git answers in a worktree: its own settings and objects, those they borrow, and
+    /// git's folder for this worktree. The others' folders and all refs are left out.
+    pub fn visible_in(&self, worktree: &Path) -> Result<Vec<PathBuf>, Error> {
+        let admin = self.admin_of(worktree)?;
+        let admin = admin.ok_or_else(|| Error::NotARepository { path: worktree.to_owned() })?;
+        let mut paths = vec![admin];
+        let files = ["config", "HEAD", "packed-refs", "shallow"].map(|name| self.path().join(name));
+        paths.extend(files.into_iter().filter(|path| path.exists()));
+        let mut objects = vec![self.path().join("objects")];
+        for _ in 0..BORROWED_MAX {
+            let Some(folder) = objects.pop() else { break };
+            let borrowed = fs::read(folder.join("info").join("alternates")).unwrap_or_default();
+            let lines = borrowed.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+            objects.extend(lines.map(|line| folder.join(to_path(line))).filter(|path| path.is_dir()));
+            paths.push(folder);
+        }
+        Ok(paths)
     }
 
     /// Git's own folders for all worktrees.

@@ -6,13 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use quorate_agents::{Command, Limits, Outcome, Stdin};
+use quorate_agents::{Command, Limits, Outcome, Sandbox, Stdin};
 use quorate_base::{AgentId, ByteCount, ChangeId, Digest, GitOid, Millis, TaskId};
 
 use super::equip::Equipped;
 use super::follow::{Follower, exceeded};
 use super::{Error, Job};
 use crate::budget::{Amount, Source};
+use crate::enclose::{self, Enclosing};
 use crate::git::{self, Identity};
 use crate::record::{AgentEnded, AgentOutcome, ChangeProposed, Record, TaskOutcome};
 use crate::spec::file::fill;
@@ -47,6 +48,7 @@ impl Job {
         let output = self.shared.run.output();
         fs::create_dir_all(&output)
             .map_err(|source| Error::Io { what: format!("cannot create {}", output.display()), source })?;
+        let temporary = self.shared.run.temporary().join(format!("{task}.{agent}.{attempt}"));
         let (mut env, secrets) = self.environment(spec, task_spec, agent, attempt);
         // Held until the agent has ended.
         let equipment = match self.equip(agent, task, &worktree)? {
@@ -55,6 +57,7 @@ impl Job {
             Equipped::Stopping => return Ok(Vec::new()),
         };
         env.extend(equipment.iter().flat_map(|equipment| equipment.env.clone()));
+        let sandbox = self.sandbox(spec, &worktree, &temporary, &mut env);
         let value = |name: &str| match name {
             "objective" => Some(task_spec.objective.clone()),
             "task" => Some(task.to_string()),
@@ -64,6 +67,10 @@ impl Job {
             "worktree" => Some(worktree.to_string_lossy().into_owned()),
             "swarm-dir" => Some(self.shared.swarm_dir.to_string_lossy().into_owned()),
             _ => None,
+        };
+        let (sandbox, refusal) = match sandbox {
+            Ok(sandbox) => (sandbox, None),
+            Err(error) => (None, Some(error.to_string())),
         };
         let command = Command {
             program: self.program(&spec.program),
@@ -82,6 +89,7 @@ impl Job {
                 open_files: 4096,
                 grace: GRACE,
             },
+            sandbox,
             marker: self.state.started.run.to_string(),
         };
         let mut ended = AgentEnded {
@@ -99,11 +107,12 @@ impl Job {
             used: Amount::default(),
         };
         let (mut follower, mut over) = (None, None);
-        let spawned = match &equipment {
-            Ok(_) => {
+        let spawned = match (&equipment, refusal) {
+            (Err(reason), _) => Err(reason.clone()),
+            (Ok(_), Some(reason)) => Err(reason),
+            (Ok(_), None) => {
                 quorate_agents::spawn(&command, &self.shared.containment).map_err(|error| error.to_string())
             }
-            Err(reason) => Err(reason.clone()),
         };
         let waited = match spawned {
             Ok(running) => {
@@ -142,6 +151,8 @@ impl Job {
             Err(reason) => Err(reason),
         };
         drop(equipment);
+        // What cannot be removed now is swept when the run ends.
+        let _ = git::remove_folder(&temporary);
         match waited {
             Ok(end) => {
                 ended.outcome = outcome(&end.outcome);
@@ -227,6 +238,34 @@ impl Job {
         let missing = || Error::Invariant(format!("the run has no task {task}, or no agent for it"));
         let task = self.state.task_spec(task).ok_or_else(missing)?;
         Ok((task, spec.agents.get(&task.agent).ok_or_else(missing)?))
+    }
+
+    /// The sandbox of a launch, where its declaration has one.
+    fn sandbox(
+        &self,
+        spec: &AgentSpec,
+        worktree: &Path,
+        temporary: &Path,
+        env: &mut BTreeMap<OsString, OsString>,
+    ) -> Result<Option<Sandbox>, enclose::Error> {
+        let Some(sandbox) = &spec.sandbox else { return Ok(None) };
+        enclose::tell(env, &spec.env, temporary);
+        enclose::make_temporary(temporary)?;
+        // What agents share of downloads lies in the store, of which they see nothing else.
+        let caches = !self.state.started.spec.worktree.caches.is_empty();
+        let caches = caches.then(|| self.shared.workspace.store_dir().join("caches"));
+        let own: Vec<&Path> = caches.as_deref().into_iter().collect();
+        let enclosing = Enclosing {
+            spec: sandbox,
+            store: &self.shared.workspace.store_dir(),
+            folder: &self.shared.swarm_dir,
+            repository: &self.shared.repository,
+            worktree,
+            temporary,
+            own: &own,
+            env,
+        };
+        enclosing.sandbox().map(Some)
     }
 
     fn program(&self, program: &str) -> PathBuf {

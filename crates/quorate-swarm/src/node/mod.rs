@@ -452,6 +452,7 @@ impl Shared {
                 _ => {}
             }
         }
+        git::remove_folder(&self.run.temporary())?;
         Ok(())
     }
 }

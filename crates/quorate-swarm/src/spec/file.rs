@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use quorate_agents::{Network, SandboxLayer};
 use quorate_base::{ByteCount, Millis, TaskId, ValidatorId};
 use quorate_consensus::quorum::Quorum;
 use quorate_pipeline::spec::CheckSpec;
@@ -12,8 +13,8 @@ use toml::Spanned;
 use super::presets::{self, ENV_DEFAULT, LIMITS_DEFAULT};
 use super::raw_budget::{RawBudget, RawRunBudget, unknown};
 use super::{
-    AgentLimits, AgentSpec, CheckEntry, Dependency, GateSpec, Priority, Retry, Role, RunSpec, Schedule,
-    TaskSpec, When,
+    AgentLimits, AgentSpec, CheckEntry, Dependency, GateSpec, Priority, Retry, Role, RunSpec, SandboxSpec,
+    Schedule, TaskSpec, When,
 };
 use crate::budget::{Budget, RunBudget, Source};
 use crate::kit::{
@@ -117,6 +118,18 @@ struct RawAgent {
     usage: Option<Source>,
     #[serde(default)]
     limits: RawLimits,
+    #[serde(default)]
+    sandbox: RawSandbox,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawSandbox {
+    enabled: Option<Spanned<bool>>,
+    read: Option<Vec<Spanned<String>>>,
+    write: Option<Vec<Spanned<String>>>,
+    network: Option<Spanned<String>>,
+    require: Option<Vec<Spanned<String>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -196,6 +209,7 @@ struct RawGate {
     timeout: Option<Millis>,
     memory: Option<ByteCount>,
     env: Option<Vec<String>>,
+    sandbox: Option<RawSandbox>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -307,6 +321,7 @@ pub fn gate_default() -> GateSpec {
         timeout: Millis::from_secs(30 * 60),
         memory: ByteCount::mib(4096),
         env: ENV_DEFAULT.iter().map(|name| (*name).to_owned()).collect(),
+        sandbox: None,
     }
 }
 
@@ -397,6 +412,9 @@ impl Place<'_> {
         gate.memory = raw.memory.unwrap_or(gate.memory);
         if let Some(env) = &raw.env {
             gate.env.clone_from(env);
+        }
+        if let Some(sandbox) = &raw.sandbox {
+            gate.sandbox = self.sandbox(sandbox, None)?;
         }
         Ok(gate)
     }
@@ -546,6 +564,49 @@ impl Place<'_> {
                 cpu: raw.limits.cpu.unwrap_or(LIMITS_DEFAULT.cpu),
                 output: raw.limits.output.unwrap_or(LIMITS_DEFAULT.output),
             },
+            sandbox: self.sandbox(&raw.sandbox, base.and_then(|base| base.sandbox))?,
+        })
+    }
+
+    /// What a declaration asks for, on top of its preset. Nothing where it is switched off.
+    fn sandbox(&self, raw: &RawSandbox, preset: Option<SandboxSpec>) -> Result<Option<SandboxSpec>, Error> {
+        let says_more =
+            raw.read.is_some() || raw.write.is_some() || raw.network.is_some() || raw.require.is_some();
+        if let Some(enabled) = raw.enabled.as_ref().filter(|enabled| !*enabled.get_ref()) {
+            if says_more {
+                let hint = "remove `enabled = false`, or everything else of the sandbox";
+                return Err(self.invalid(enabled.span(), "a sandbox that is off holds nothing".into(), hint));
+            }
+            return Ok(None);
+        }
+        let mut spec = preset.unwrap_or_default();
+        for (paths, all) in [(&raw.read, &mut spec.read), (&raw.write, &mut spec.write)] {
+            for path in paths.iter().flatten() {
+                let text = path.get_ref();
+                if text.is_empty() || text.contains('\0') {
+                    let hint =
+                        "write an absolute path, one below the home (`~/data`), or one relative to this file";
+                    return Err(self.invalid(path.span(), "this is no path".into(), hint));
+                }
+                all.push(text.clone());
+            }
+        }
+        if let Some(network) = &raw.network {
+            spec.network = self.one_of(network, "network", &Network::ALL)?;
+        }
+        if let Some(layers) = &raw.require {
+            let layers = layers.iter().map(|layer| self.one_of(layer, "sandbox layer", &SandboxLayer::ALL));
+            spec.require = layers.collect::<Result<_, _>>()?;
+        }
+        Ok(Some(spec))
+    }
+
+    fn one_of<T: Copy>(&self, word: &Spanned<String>, what: &str, known: &[(&str, T)]) -> Result<T, Error> {
+        let found = known.iter().find(|(name, _)| *name == word.get_ref()).map(|(_, value)| *value);
+        found.ok_or_else(|| {
+            let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
+            let message = format!("there is no {what} `{}`", word.get_ref());
+            self.invalid(word.span(), message, &format!("allowed are {}", names.join(", ")))
         })
     }
 

@@ -176,3 +176,36 @@ fn the_example_in_the_documents_is_what_it_says() {
     assert_eq!((worktree.ports.first, worktree.ports.last, worktree.ports_each), (20_000, 29_999, 10));
     assert_eq!((worktree.include_max, worktree.caches.len()), (ByteCount::mib(256), 0));
 }
+
+fn sandbox(lines: &str) -> Option<SandboxSpec> {
+    let file = read(&format!("objective = \"x\"\n[agents.a]\n{lines}")).unwrap();
+    file.spec.agents["a"].sandbox.clone()
+}
+
+#[test]
+fn an_agent_is_enclosed_unless_the_file_says_otherwise() {
+    let plain = sandbox("program = \"true\"\n").unwrap();
+    assert_eq!(plain, SandboxSpec::default());
+    assert_eq!((plain.network, plain.require.len()), (Network::Off, 2));
+    let cli = sandbox("preset = \"claude\"\n").unwrap();
+    assert_eq!(cli.network, Network::Open);
+    assert!(cli.own.contains(&"~/.claude/".to_owned()) && cli.write.is_empty());
+    let more = sandbox(
+        "preset = \"codex\"\n[agents.a.sandbox]\nread = [\"fixtures\"]\nwrite = [\"~/out\"]\nnetwork = \"off\"\nrequire = [\"namespaces\"]\n",
+    );
+    let more = more.unwrap();
+    assert_eq!((more.read, more.write), (vec!["fixtures".to_owned()], vec!["~/out".to_owned()]));
+    assert_eq!((more.network, more.require), (Network::Off, vec![SandboxLayer::Namespaces]));
+    assert!(more.own.contains(&"~/.codex/".to_owned()));
+    assert_eq!(sandbox("program = \"true\"\nsandbox = { enabled = false }\n"), None);
+}
+
+#[test]
+fn mistakes_in_a_sandbox_point_at_their_line_and_say_what_is_allowed() {
+    let with = |line: &str| format!("objective = \"x\"\n{AGENT}[agents.a.sandbox]\n{line}\n");
+    refused(&with("network = \"some\""), ":5:", &["no network `some`", "off, loopback, open"]);
+    refused(&with("require = [\"chroot\"]"), ":5:", &["`chroot`", "landlock, seccomp, namespaces"]);
+    refused(&with("read = [\"\"]"), ":5:", &["no path", "~/data"]);
+    refused(&with("enabled = false\nwrite = [\"x\"]"), ":5:", &["holds nothing"]);
+    refused(&with("execute = [\"x\"]"), "line 5", &["unknown field", "network"]);
+}

@@ -6,8 +6,11 @@
 pub mod file;
 pub mod presets;
 mod raw_budget;
+mod sandbox;
 pub mod task;
 pub mod template;
+
+pub use sandbox::SandboxSpec;
 
 use std::collections::BTreeMap;
 
@@ -70,6 +73,9 @@ pub struct AgentSpec {
     #[serde(default)]
     pub usage: Source,
     pub limits: AgentLimits,
+    /// What it may reach; everything the node may where there is none, as in runs from before there were sandboxes.
+    #[serde(default)]
+    pub sandbox: Option<SandboxSpec>,
 }
 
 /// Bounds on one launch of an agent, over its whole process tree.
@@ -97,6 +103,9 @@ pub struct GateSpec {
     pub memory: ByteCount,
     /// Names of environment variables that checks see.
     pub env: Vec<String>,
+    /// What the commands of checks may reach beside the files they judge; everything the node may where there is none.
+    #[serde(default)]
+    pub sandbox: Option<SandboxSpec>,
 }
 
 impl GateSpec {

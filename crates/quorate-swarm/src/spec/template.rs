@@ -32,6 +32,14 @@ attempts = 2                 # launches before its task is given up
 # secrets = ["MY_API_KEY"]   # passed on too, and blotted out of everything that is kept
 limits = { wall = "30m", memory = "4GiB", cpu = "1h", output = "256MiB" }
 
+# What the agent reaches beside its worktree, a temporary folder of its own, and installed tools (read only).
+# [agents.coder.sandbox]
+# read = ["fixtures", "~/models"] # relative to this file, below the home, or absolute
+# write = ["~/.cache/my-agent"]
+# network = "off"            # off, loopback (what it starts itself), open; presets are open, to reach their model
+# require = ["landlock", "seccomp"] # without these the agent is not started; `namespaces` is the third
+# enabled = true             # false: it may do what you may
+
 # Units of work; without any, each agent instance gets the objective.
 # [[tasks]]
 # id = "first"
@@ -57,7 +65,12 @@ pub fn render(gate: &GateSpec, checks: &BTreeMap<String, CheckEntry>) -> String 
          faults = {}                   # validators that may be absent or lie\n\
          agree = {}                    # votes that decide: at least (n + faults + 1) / 2, at most n - faults\n\
          at-once = {}                  # panels that sit at the same time\n\
-         timeout = \"30m\"              # for one step of one validator\n",
+         timeout = \"30m\"              # for one step of one validator\n\
+         \n\
+         # Checks run what agents have written, with your rights: in a sandbox they reach the files they judge, installed\n\
+         # tools and what is named here, in the words of an agent's sandbox.\n\
+         # [gate.sandbox]\n\
+         # network = \"loopback\"\n",
         names.join(", "),
         gate.faults,
         gate.agree,

@@ -27,7 +27,7 @@ fn swarm(scripts: &[(&str, &str)], more: &str) -> String {
     let mut text = format!("objective = \"try\"\n[swarm]\nagents-at-once = {}\n", scripts.len());
     for (name, script) in scripts {
         text.push_str(&format!(
-            "[agents.{name}]\nprogram = \"sh\"\nargs = [\"-c\", '''{script}''']\nlimits = {{ wall = \"50s\" }}\n"
+            "[agents.{name}]\nprogram = \"sh\"\nargs = [\"-c\", '''{script}''']\nlimits = {{ wall = \"50s\" }}\nsandbox = {{ enabled = false }}\n"
         ));
     }
     text + more + CHECKS

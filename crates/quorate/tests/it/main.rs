@@ -12,6 +12,7 @@ mod memory;
 mod python;
 mod room;
 mod run;
+mod sandbox;
 mod stop;
 mod survival;
 mod worktree;

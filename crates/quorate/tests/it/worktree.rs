@@ -15,7 +15,7 @@ use crate::room::{CHECKS, Room};
 fn room(script: &str) -> Room {
     let room = Room::new();
     room.swarm(&format!(
-        "objective = \"try\"\n[agents.a]\nprogram = \"sh\"\nargs = [\"-c\", '''{script}''']\n[gate]\nvalidators = [\"tests\"]\n{}",
+        "objective = \"try\"\n[agents.a]\nprogram = \"sh\"\nargs = [\"-c\", '''{script}''']\nsandbox = {{ enabled = false }}\n[gate]\nvalidators = [\"tests\"]\n{}",
         CHECKS.replace("\"security\"", "\"tests\"")
     ));
     room
