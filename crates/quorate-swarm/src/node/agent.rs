@@ -11,7 +11,7 @@ use quorate_base::{AgentId, ByteCount, ChangeId, Digest, GitOid, Millis, TaskId}
 
 use super::equip::Equipped;
 use super::follow::{Follower, exceeded};
-use super::{Error, Job};
+use super::{Error, Job, Pull};
 use crate::budget::{Amount, Source};
 use crate::enclose::{self, Enclosing};
 use crate::git::{self, Identity};
@@ -53,9 +53,14 @@ impl Job {
         let temporary = self.shared.run.temporary().join(format!("{task}.{agent}.{attempt}"));
         let (mut env, secrets) = self.environment(spec, task_spec, agent, attempt);
         // Held until the agent has ended.
+        let mut stopped = false;
         let equipment = match self.equip(agent, task, &worktree)? {
             Equipped::With(equipment) => Ok(equipment),
             Equipped::Impossible(reason) => Err(reason),
+            Equipped::Stopping if self.leash.pulled() == Some(Pull::Stopped) => {
+                stopped = true;
+                Err(String::new())
+            }
             Equipped::Stopping => return Ok(Vec::new()),
         };
         env.extend(equipment.iter().flat_map(|equipment| equipment.env.clone()));
@@ -120,14 +125,7 @@ impl Job {
             Ok(running) => {
                 let pid = running.pid();
                 self.leash.hold(running.cancel_handle());
-                self.tell(Record::AgentStarted {
-                    agent: agent.clone(),
-                    task: task.clone(),
-                    attempt,
-                    base: base.clone(),
-                    pid,
-                    set_aside,
-                });
+                self.tell(Record::AgentStarted { agent: agent.clone(), task: task.clone(), attempt, pid });
                 let follower = follower.insert(Follower::new(&command.stdout, spec.usage));
                 let (mut running, mut told, mut tell_from) = (running, Amount::default(), Instant::now());
                 let ended = loop {
@@ -163,6 +161,7 @@ impl Job {
                 ended.memory_peak = end.usage.memory_peak;
                 ended.containment = end.containment;
             }
+            Err(_) if stopped => {}
             Err(reason) => ended.outcome = AgentOutcome::NotStarted { reason },
         }
         if let (Some(unit), AgentOutcome::Cancelled) = (over, &ended.outcome) {
@@ -170,7 +169,7 @@ impl Job {
         }
         let said = follower.as_mut().map(Follower::used).unwrap_or_default();
         ended.used = Amount { launches: 1, agent_time_ms: ended.wall.0, ..said };
-        if ended.outcome == AgentOutcome::Cancelled {
+        if ended.outcome == AgentOutcome::Cancelled && self.leash.pulled() != Some(Pull::Stopped) {
             // The node is stopping: the launch is found unfinished, and repeated, when the run is resumed.
             return Ok(Vec::new());
         }
