@@ -10,6 +10,7 @@ mod equip;
 mod follow;
 mod landing;
 mod start;
+mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

@@ -15,4 +15,5 @@ mod run;
 mod sandbox;
 mod stop;
 mod survival;
+mod topology;
 mod worktree;
