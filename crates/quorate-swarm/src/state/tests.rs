@@ -507,10 +507,11 @@ fn check_tasks(seed: u64, journal: &[Stamped], state: &State) {
             | Record::TaskClosed { task, .. } => {
                 assert!(done.insert(task.clone()), "seed {seed}: {task} came to an end twice");
             }
-            Record::AgentEnded(ended) if state.task_spec(&ended.task).unwrap().review.is_some()
-                && ended.outcome.succeeded() => {
-                    assert!(done.insert(ended.task.clone()), "seed {seed}: {} ended twice", ended.task);
-                }
+            Record::AgentEnded(ended)
+                if state.task_spec(&ended.task).unwrap().review.is_some() && ended.outcome.succeeded() =>
+            {
+                assert!(done.insert(ended.task.clone()), "seed {seed}: {} ended twice", ended.task);
+            }
             Record::AgentStarted { task, .. } => {
                 assert!(!done.contains(task), "seed {seed}: {task} was begun after its end");
             }
