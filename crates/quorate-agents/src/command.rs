@@ -41,8 +41,15 @@ pub struct Limits {
     pub cpu: Millis,
     /// Both output files together, on disk.
     pub output: ByteCount,
-    /// Where a cgroup with the pids controller holds it.
+    /// Processes and threads of the tree together, as the kernel counts them.
     pub processes: u32,
+    /// Thousandths of a processor the tree may use at a time. Only a cgroup with the cpu controller can hold it; without
+    /// one, [`crate::Ended::containment`] tells that it is not held.
+    pub cpus: Option<u32>,
+    /// By how much what lies below `cwd` may grow.
+    pub disk: Option<ByteCount>,
+    /// Longest time without progress: no output, no CPU time worth speaking of, no change below `cwd`.
+    pub idle: Option<Millis>,
     /// For each process; lowered to what this process itself may open.
     pub open_files: u64,
     /// From asking to end to ending.

@@ -8,8 +8,11 @@
 
 mod command;
 mod containment;
+mod disk;
+mod idle;
 mod orphans;
 mod output;
+mod reaper;
 mod supervise;
 mod sys;
 mod tree;
@@ -18,5 +21,5 @@ pub use command::{Command, Limits, Stdin};
 pub use containment::{Containment, Layer};
 pub use orphans::{Reaped, reap_orphans};
 pub use output::{ends, redact_copy};
-pub use supervise::{Cancel, Ended, Outcome, Running, SpawnError, Usage, WaitError, spawn};
+pub use supervise::{Control, Ended, Note, Outcome, Running, SpawnError, Usage, WaitError, spawn};
 pub use sys::kill_self;

@@ -6,13 +6,18 @@ use std::io;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::ExitStatus;
 
-use rustix::process::{Resource, Rlimit, Signal};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, Resource, Rlimit, Signal};
 
 /// What a child does to itself before it becomes the program.
 #[derive(Debug)]
 pub(crate) struct Setup {
-    /// Its control group's `cgroup.procs`.
-    pub(crate) group: Option<std::fs::File>,
+    /// The `cgroup.procs` of its control groups.
+    pub(crate) groups: Vec<std::fs::File>,
+    /// Keeps what its descendants leave behind below itself, for as long as it lives.
+    pub(crate) subreaper: bool,
+    /// Largest file it may write.
+    pub(crate) file_bytes: u64,
     pub(crate) data_bytes: u64,
     pub(crate) cpu_seconds: u64,
     pub(crate) open_files: u64,
@@ -21,22 +26,37 @@ pub(crate) struct Setup {
 /// Arranges for a child to start in a session of its own, die with this thread, and be limited.
 pub(crate) fn prepare(command: &mut std::process::Command, setup: Setup) {
     let before_exec = move || {
-        if let Some(group) = &setup.group {
+        for group in &setup.groups {
             rustix::io::write(group, b"0")?;
         }
+        if setup.subreaper {
+            rustix::process::set_child_subreaper(Some(Pid::INIT))?;
+        }
+        first_to_go();
         rustix::process::setsid()?;
         rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
         limit(Resource::Data, setup.data_bytes)?;
         limit(Resource::Cpu, setup.cpu_seconds)?;
         limit(Resource::Nofile, setup.open_files)?;
+        limit(Resource::Fsize, setup.file_bytes)?;
         limit(Resource::Core, 0)?;
         Ok(())
     };
     // SAFETY: between fork and exec only async-signal-safe functions may run. The closure makes plain system calls
-    // (write, setsid, prctl, getrlimit, setrlimit) through rustix, allocates nothing, takes no lock and touches no memory
+    // (open, write, setsid, prctl, getrlimit, setrlimit) through rustix, allocates nothing, takes no lock and touches no memory
     // but what it owns; an `Errno` becomes an `io::Error` without allocation.
     unsafe {
         command.pre_exec(before_exec);
+    }
+}
+
+/// Where the machine runs out of memory, the kernel takes this process and its children before anything else.
+fn first_to_go() {
+    // Without `/proc` there is nothing to say it with, and the limits hold all the same.
+    if let Ok(file) =
+        rustix::fs::open(c"/proc/self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+    {
+        let _ = rustix::io::write(&file, b"1000");
     }
 }
 

@@ -183,6 +183,12 @@ pub enum AgentOutcome {
     MemoryLimit,
     CpuLimit,
     OutputLimit,
+    ProcessLimit,
+    DiskLimit,
+    /// It made no progress for too long.
+    Idle,
+    /// The node ended it because the machine ran out of memory.
+    MemoryPressure,
     /// Ended because the run was.
     Cancelled,
     NotStarted {
@@ -205,6 +211,10 @@ impl std::fmt::Display for AgentOutcome {
             Self::MemoryLimit => f.write_str("memory limit"),
             Self::CpuLimit => f.write_str("CPU time limit"),
             Self::OutputLimit => f.write_str("output limit"),
+            Self::ProcessLimit => f.write_str("process limit"),
+            Self::DiskLimit => f.write_str("disk limit"),
+            Self::Idle => f.write_str("idle"),
+            Self::MemoryPressure => f.write_str("memory pressure"),
             Self::Cancelled => f.write_str("cancelled"),
             Self::NotStarted { reason } => write!(f, "not started: {reason}"),
         }

@@ -61,8 +61,11 @@ impl Job {
                 memory: spec.limits.memory,
                 cpu: spec.limits.cpu,
                 output: spec.limits.output,
-                processes: 4096,
-                open_files: 4096,
+                processes: spec.limits.processes,
+                open_files: spec.limits.open_files,
+                cpus: spec.limits.cpus,
+                disk: Some(spec.limits.disk),
+                idle: spec.limits.idle,
                 grace: GRACE,
             },
             marker: self.state.started.run.to_string(),
@@ -83,7 +86,7 @@ impl Job {
         let waited = match quorate_agents::spawn(&command, &self.shared.containment) {
             Ok(running) => {
                 let pid = running.pid();
-                self.leash.hold(running.cancel_handle());
+                self.leash.hold(running.control());
                 self.tell(Record::AgentStarted {
                     agent: agent.clone(),
                     task: task.clone(),
@@ -234,6 +237,10 @@ fn outcome(outcome: &Outcome) -> AgentOutcome {
         Outcome::MemoryLimit => AgentOutcome::MemoryLimit,
         Outcome::CpuLimit => AgentOutcome::CpuLimit,
         Outcome::OutputLimit => AgentOutcome::OutputLimit,
+        Outcome::ProcessLimit => AgentOutcome::ProcessLimit,
+        Outcome::DiskLimit => AgentOutcome::DiskLimit,
+        Outcome::Idle => AgentOutcome::Idle,
+        Outcome::MemoryPressure => AgentOutcome::MemoryPressure,
         Outcome::Cancelled => AgentOutcome::Cancelled,
     }
 }

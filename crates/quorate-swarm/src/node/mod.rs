@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use quorate_agents::{Cancel, Containment};
+use quorate_agents::{Containment, Control};
 use quorate_base::{AgentId, BallotId, ChangeId, TaskId, Timestamp, ValidatorId};
 
 use crate::decide::decide;
@@ -156,7 +156,7 @@ struct Leash(Arc<Mutex<LeashState>>);
 #[derive(Debug, Default)]
 struct LeashState {
     pulled: bool,
-    process: Option<Cancel>,
+    process: Option<Control>,
 }
 
 impl Leash {
@@ -168,7 +168,7 @@ impl Leash {
         }
     }
 
-    fn hold(&self, process: Cancel) {
+    fn hold(&self, process: Control) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.pulled {
             process.cancel();

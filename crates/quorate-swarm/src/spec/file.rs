@@ -1,7 +1,7 @@
 //! The swarm file: TOML as a person writes it, checked so that a mistake is answered with its line and what is allowed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use quorate_base::{ByteCount, Millis, TaskId, ValidatorId};
 use quorate_consensus::quorum::Quorum;
@@ -20,6 +20,14 @@ pub const TASKS_MAX: usize = 10_000;
 pub const INSTANCES_MAX: u32 = 1_000;
 /// The most validators on a panel.
 pub const VALIDATORS_MAX: usize = 150;
+
+/// What an agent's limits may be. A shell with a program is three processes; the kernel takes no share below a hundredth
+/// of a processor; shorter than a second, every agent is idle while its program is loaded.
+pub const PROCESSES_RANGE: RangeInclusive<u32> = 4..=1_000_000;
+pub const OPEN_FILES_RANGE: RangeInclusive<u32> = 16..=1_048_576;
+pub const CPUS_RANGE: RangeInclusive<f64> = 0.01..=1024.0;
+pub const DISK_MIN: ByteCount = ByteCount::mib(1);
+pub const IDLE_MIN: Millis = Millis::from_secs(1);
 
 /// Placeholders that arguments may hold.
 pub const PLACEHOLDERS: [&str; 7] =
@@ -105,6 +113,11 @@ struct RawLimits {
     memory: Option<ByteCount>,
     cpu: Option<Millis>,
     output: Option<ByteCount>,
+    processes: Option<Spanned<u32>>,
+    open_files: Option<Spanned<u32>>,
+    cpus: Option<Spanned<f64>>,
+    disk: Option<Spanned<ByteCount>>,
+    idle: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -449,12 +462,72 @@ impl Place<'_> {
                 .unwrap_or_else(|| base.as_ref().map_or_else(Vec::new, |base| base.secrets.clone())),
             count: raw.count.as_ref().map_or(Ok(1), |count| self.positive(count, "count", INSTANCES_MAX))?,
             attempts: raw.attempts.as_ref().map_or(Ok(1), |count| self.positive(count, "attempts", 100))?,
-            limits: AgentLimits {
-                wall: raw.limits.wall.unwrap_or(LIMITS_DEFAULT.wall),
-                memory: raw.limits.memory.unwrap_or(LIMITS_DEFAULT.memory),
-                cpu: raw.limits.cpu.unwrap_or(LIMITS_DEFAULT.cpu),
-                output: raw.limits.output.unwrap_or(LIMITS_DEFAULT.output),
-            },
+            limits: self.limits(&raw.limits)?,
+        })
+    }
+
+    fn limits(&self, raw: &RawLimits) -> Result<AgentLimits, Error> {
+        let default = LIMITS_DEFAULT;
+        let within = |value: &Option<Spanned<u32>>, name, range: RangeInclusive<u32>| match value {
+            None => Ok(None),
+            Some(value) if range.contains(value.get_ref()) => Ok(Some(*value.get_ref())),
+            Some(value) => {
+                let message = format!("`{name}` is {}", value.get_ref());
+                let hint = format!("allowed is {} to {}", range.start(), range.end());
+                Err(self.invalid(value.span(), message, &hint))
+            }
+        };
+        let processes = within(&raw.processes, "processes", PROCESSES_RANGE)?;
+        let open_files = within(&raw.open_files, "open-files", OPEN_FILES_RANGE)?;
+        let cpus = match &raw.cpus {
+            None => default.cpus,
+            // Not a number is in no range.
+            Some(cpus) if CPUS_RANGE.contains(cpus.get_ref()) => {
+                Some((cpus.get_ref() * 1000.0).round() as u32)
+            }
+            Some(cpus) => {
+                let message = format!("`cpus` is {}", cpus.get_ref());
+                let hint = format!(
+                    "processors at a time: allowed is {:?} to {:?}",
+                    CPUS_RANGE.start(),
+                    CPUS_RANGE.end()
+                );
+                return Err(self.invalid(cpus.span(), message, &hint));
+            }
+        };
+        let disk = match &raw.disk {
+            None => default.disk,
+            Some(disk) if disk.get_ref().0 >= DISK_MIN.0 => *disk.get_ref(),
+            Some(disk) => {
+                let message = format!("`disk` is {}", disk.get_ref());
+                return Err(self.invalid(disk.span(), message, "allowed is 1MiB and more"));
+            }
+        };
+        let idle = match &raw.idle {
+            None => default.idle,
+            Some(idle) if idle.get_ref() == "off" => None,
+            Some(idle) => {
+                let span = idle.get_ref().parse::<Millis>();
+                let span = span.map_err(|error| {
+                    self.invalid(idle.span(), error.to_string(), "or `idle = \"off\"` to wait for ever")
+                })?;
+                if span < IDLE_MIN {
+                    let message = format!("`idle` is {span}");
+                    return Err(self.invalid(idle.span(), message, "allowed is 1s and more, or \"off\""));
+                }
+                Some(span)
+            }
+        };
+        Ok(AgentLimits {
+            wall: raw.wall.unwrap_or(default.wall),
+            memory: raw.memory.unwrap_or(default.memory),
+            cpu: raw.cpu.unwrap_or(default.cpu),
+            output: raw.output.unwrap_or(default.output),
+            processes: processes.unwrap_or(default.processes),
+            open_files: open_files.map_or(default.open_files, u64::from),
+            cpus,
+            disk,
+            idle,
         })
     }
 

@@ -53,6 +53,21 @@ pub struct AgentLimits {
     pub memory: ByteCount,
     pub cpu: Millis,
     pub output: ByteCount,
+    /// Processes and threads together.
+    #[serde(default = "presets::processes_default")]
+    pub processes: u32,
+    /// For each process.
+    #[serde(default = "presets::open_files_default")]
+    pub open_files: u64,
+    /// Thousandths of a processor at a time; unbounded where absent.
+    #[serde(default)]
+    pub cpus: Option<u32>,
+    /// Growth of its worktree.
+    #[serde(default = "presets::disk_default")]
+    pub disk: ByteCount,
+    /// Longest time without progress; for ever where absent.
+    #[serde(default)]
+    pub idle: Option<Millis>,
 }
 
 /// One unit of work.

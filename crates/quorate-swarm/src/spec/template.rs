@@ -31,6 +31,8 @@ attempts = 2                 # launches before its task is given up
 # env = ["PATH", "HOME"]     # names of variables that are passed on; nothing else is
 # secrets = ["MY_API_KEY"]   # passed on too, and blotted out of everything that is kept
 limits = { wall = "30m", memory = "4GiB", cpu = "1h", output = "256MiB" }
+# more limits, with their defaults: processes = 2048 (threads count), open-files = 4096, disk = "16GiB" (growth of the
+# worktree), idle = "10m" (without output, work or changed files; or "off"); and cpus = 1.5 (processors at a time)
 
 # Units of work; without any, each agent instance gets the objective.
 # [[tasks]]

@@ -1,0 +1,186 @@
+//! Limits over whole trees, on each layer.
+
+use std::time::{Duration, Instant};
+
+use quorate_agents::{Outcome, spawn};
+use quorate_base::{ByteCount, Millis};
+
+use crate::room::{Room, layers, told};
+
+#[test]
+fn a_fork_bomb_is_stopped_and_its_sibling_goes_on() {
+    for (name, containment) in layers() {
+        let sibling_room = Room::new();
+        let sibling = sibling_room.command("while [ ! -e stop ]; do sleep 0.01; done; echo went on");
+        let sibling = spawn(&sibling, &containment).unwrap();
+        let room = Room::new();
+        let mut command = room.command("bomb() { bomb | bomb & }; bomb; wait; sleep 1000");
+        command.limits.processes = 100;
+        let began = Instant::now();
+        let ended = room.run_in(&command, &containment);
+        let took = began.elapsed();
+        assert_eq!(ended.outcome, Outcome::ProcessLimit, "{name}: {ended:?}");
+        assert!(took < Duration::from_secs(5), "{name}: {took:?}");
+        println!("{name}: {took:?}, {}", told(&ended, "processes"));
+        std::fs::write(sibling_room.folder.path().join("stop"), "now").unwrap();
+        assert_eq!(sibling.wait().unwrap().outcome, Outcome::Exited { code: 0 }, "{name}");
+        assert!(sibling_room.out().contains("went on"), "{name}");
+    }
+}
+
+#[test]
+fn a_fork_bomb_whose_members_all_have_sessions_of_their_own_is_stopped_without_groups() {
+    let room = Room::new();
+    let mut command =
+        room.command("f() { setsid sh -c \"$B\" & setsid sh -c \"$B\" & }; f; wait; sleep 1000");
+    command
+        .env
+        .insert("B".into(), "echo x >> lives; setsid sh -c \"$B\" & setsid sh -c \"$B\" & wait".into());
+    command.limits.processes = 60;
+    let ended = room.run_in(&command, &quorate_agents::Containment::plain());
+    assert_eq!(ended.outcome, Outcome::ProcessLimit, "{ended:?}");
+    // Nobody is left to write another line.
+    let lives = || std::fs::metadata(room.folder.path().join("lives")).unwrap().len();
+    let after = lives();
+    let watch = Instant::now();
+    while watch.elapsed() < Duration::from_millis(200) {
+        assert_eq!(lives(), after);
+    }
+}
+
+#[test]
+fn memory_is_counted_over_the_whole_tree_on_every_layer() {
+    for (name, containment) in layers() {
+        let room = Room::new();
+        // `tail` keeps a line until it ends, and this one does not; none of the four is too large alone.
+        let mut command = room.command(
+            "for i in 1 2 3 4; do (head -c 40000000 /dev/zero; sleep 1000) | tail > /dev/null & done; wait",
+        );
+        command.limits.memory = ByteCount::mib(96);
+        let ended = room.run_in(&command, &containment);
+        assert_eq!(ended.outcome, Outcome::MemoryLimit, "{name}: {ended:?}");
+        assert!(ended.usage.memory_peak >= ByteCount::mib(80), "{name}: {ended:?}");
+        if name == "no groups" {
+            assert_eq!(told(&ended, "memory"), "watchdog and RLIMIT_DATA");
+        }
+    }
+}
+
+#[test]
+fn what_holds_the_memory_is_told_as_the_machine_has_it() {
+    let room = Room::new();
+    let v1 = quorate_agents::Containment::probe_v1();
+    let offered = v1.describe().into_iter().find(|layer| layer.name == "memory limit").unwrap();
+    let ended = room.run_in(&room.command("true"), &v1);
+    assert_eq!(told(&ended, "memory").starts_with("cgroup v1"), offered.works, "{ended:?} {offered:?}");
+    assert_eq!(offered.detail.starts_with("cgroup v1"), offered.works, "{offered:?}");
+}
+
+#[test]
+fn a_share_of_a_processor_is_held_or_told_as_not_held() {
+    for (name, containment) in layers() {
+        let room = Room::new();
+        let mut command = room.command("while :; do :; done");
+        command.limits.cpus = Some(200);
+        command.limits.wall = Millis(2000);
+        let ended = room.run_in(&command, &containment);
+        assert_eq!(ended.outcome, Outcome::WallLimit, "{name}: {ended:?}");
+        if told(&ended, "cpus").starts_with("cgroup") {
+            let share = ended.usage.cpu.as_secs_f64() / ended.usage.wall.as_secs_f64();
+            assert!(share < 0.35, "{name}: {share} of a processor");
+        } else {
+            assert!(told(&ended, "cpus").starts_with("not held"), "{name}: {ended:?}");
+        }
+    }
+}
+
+#[test]
+fn a_disk_hog_with_many_files_is_stopped() {
+    let room = Room::new();
+    let mut command =
+        room.command("mkdir -p a/b; i=0; while :; do head -c 1048576 /dev/zero > a/b/$i; i=$((i+1)); done");
+    command.limits.disk = Some(ByteCount::mib(16));
+    let ended = room.run(&command);
+    assert_eq!(ended.outcome, Outcome::DiskLimit, "{ended:?}");
+    assert_eq!(told(&ended, "disk"), "watchdog and RLIMIT_FSIZE");
+}
+
+#[test]
+fn a_disk_hog_with_one_file_is_stopped_by_the_kernel_where_it_is_faster() {
+    let room = Room::new();
+    let mut command = room.command("exec dd if=/dev/zero of=large bs=1M count=4096 2> /dev/null");
+    command.limits.disk = Some(ByteCount::mib(8));
+    let ended = room.run(&command);
+    assert_eq!(ended.outcome, Outcome::DiskLimit, "{ended:?}");
+    let large = std::fs::metadata(room.folder.path().join("large")).unwrap().len();
+    // The output limit of 64 MiB is the larger of the two, and there is as much again before the kernel steps in.
+    assert!(large <= 128 << 20, "{large}");
+}
+
+#[test]
+fn what_was_in_the_worktree_before_does_not_count() {
+    let room = Room::new();
+    std::fs::write(room.folder.path().join("old"), vec![1; 4 << 20]).unwrap();
+    let mut command = room.command("while [ ! -e stop ]; do sleep 0.01; done; echo fine");
+    command.limits.disk = Some(ByteCount::mib(1));
+    let running = spawn(&command, &quorate_agents::Containment::probe()).unwrap();
+    while running.control().usage_now().wall < Millis(500) {
+        std::thread::yield_now();
+    }
+    std::fs::write(room.folder.path().join("stop"), "").unwrap();
+    assert_eq!(running.wait().unwrap().outcome, Outcome::Exited { code: 0 });
+}
+
+#[test]
+fn a_flood_to_both_outputs_from_several_processes_is_cut_off() {
+    let room = Room::new();
+    let mut command =
+        room.command("for i in 1 2 3; do head -c 8G /dev/zero & head -c 8G /dev/zero >&2 & done; wait");
+    command.limits.output = ByteCount::mib(16);
+    command.limits.disk = Some(ByteCount::mib(1));
+    let ended = room.run(&command);
+    let over = matches!(ended.outcome, Outcome::OutputLimit | Outcome::DiskLimit);
+    assert!(over, "{ended:?}");
+    assert!(ended.stdout_bytes <= 80 << 20 && ended.stderr_bytes <= 80 << 20, "{ended:?}");
+}
+
+#[test]
+fn a_process_that_closes_its_output_is_bounded_all_the_same() {
+    let room = Room::new();
+    let mut command =
+        room.command("exec > /dev/null 2>&1 >&- 2>&-; trap '' TERM; while :; do sleep 0.01; done");
+    command.limits.wall = Millis(400);
+    let ended = room.run(&command);
+    assert_eq!(ended.outcome, Outcome::WallLimit, "{ended:?}");
+    assert_eq!((ended.stdout_bytes, ended.stderr_bytes), (0, 0));
+}
+
+#[test]
+fn a_descriptor_hog_gets_as_many_as_it_may_have() {
+    let room = Room::new();
+    let mut command = room.command(
+        "exec python3 -c '
+import os
+n = 0
+try:
+    while True:
+        os.open(\"/dev/null\", 0); n += 1
+except OSError as error:
+    print(n, error.errno)
+'",
+    );
+    command.limits.open_files = 100;
+    assert_eq!(room.run(&command).outcome, Outcome::Exited { code: 0 });
+    let out = room.out();
+    let (count, errno) = out.trim().split_once(' ').unwrap();
+    assert!(count.parse::<u32>().unwrap() < 100, "{out}");
+    assert_eq!(errno, "24", "too many open files");
+}
+
+#[test]
+fn the_kernel_takes_an_agent_before_anything_else() {
+    let room = Room::new();
+    room.run(&room.command("cat /proc/self/oom_score_adj; sh -c 'cat /proc/self/oom_score_adj'"));
+    assert_eq!(room.out(), "1000\n1000\n");
+    assert_ne!(std::fs::read_to_string("/proc/self/oom_score_adj").unwrap(), "1000\n");
+}
