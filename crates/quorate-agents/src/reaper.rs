@@ -4,7 +4,7 @@
 //! before it does. A process is adopted if its parent is this one, its session is not, and no supervisor waits for it:
 //! every tree has sessions of its own, while other children (git, for one) share this process's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::process::Child;
@@ -41,34 +41,43 @@ pub(crate) fn left(leader: u32) {
     leaders().remove(&leader);
 }
 
-/// The adopted among all processes. Those that have ended are waited for and gone; those in the group of a leader that
-/// lives are its own and not answered.
-pub(crate) fn adopted(all: &BTreeMap<u32, Process>) -> Vec<u32> {
-    let own = std::process::id();
-    let Some(session) = all.get(&own).map(|process| process.session) else { return Vec::new() };
-    let leaders = leaders();
-    let mut alive = Vec::new();
-    for (pid, process) in all {
-        if process.parent != own || process.session == session || leaders.contains_key(pid) {
-            continue;
-        }
-        // Looked at again under the lock: a leader may have come since.
-        let Some(now) = tree::process(*pid).filter(|now| now.started == process.started && now.parent == own)
-        else {
-            continue;
-        };
-        if now.session == session {
-            continue;
-        }
-        if !now.ended {
-            alive.push(*pid);
-        } else if let Some(pid) = i32::try_from(*pid).ok().and_then(Pid::from_raw) {
-            let _ = waitpid(Some(pid), WaitOptions::NOHANG);
-        }
+/// Tells the adopted from all other processes. As long as it lives, nobody is started.
+#[derive(Debug)]
+pub(crate) struct Adopted {
+    leaders: MutexGuard<'static, BTreeMap<u32, Vec<PathBuf>>>,
+    own: u32,
+    session: u32,
+    /// Who is in the group of a leader that lives.
+    owned: BTreeSet<u32>,
+}
+
+impl Adopted {
+    pub(crate) fn now() -> Self {
+        let leaders = leaders();
+        let own = std::process::id();
+        // Without `/proc` nobody is found at all.
+        let session = tree::process(own).map_or(0, |process| process.session);
+        Self { owned: containment::members(leaders.values().flatten()), leaders, own, session }
     }
-    if !alive.is_empty() {
-        let owned = containment::members(leaders.values().flatten());
-        alive.retain(|pid| !owned.contains(pid));
+
+    /// Whether a process has come to this one, and belongs to no tree that lives.
+    pub(crate) fn has(&self, pid: u32, process: &Process) -> bool {
+        self.is_child(pid, process) && !self.owned.contains(&pid)
     }
-    alive
+
+    fn is_child(&self, pid: u32, process: &Process) -> bool {
+        process.parent == self.own && process.session != self.session && !self.leaders.contains_key(&pid)
+    }
+
+    /// Waits for the adopted who have ended, so that nothing is left of them.
+    pub(crate) fn reap(&self) {
+        tree::each(|pid, process| {
+            if !process.ended || !self.is_child(pid, process) {
+                return;
+            }
+            if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+                let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+            }
+        });
+    }
 }

@@ -103,3 +103,14 @@ pub(crate) fn wait(pid: u32) -> io::Result<(ExitStatus, Usage)> {
 pub fn kill_self() {
     let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::KILL);
 }
+
+/// Lets the calling thread go before all others when it has something to do, if the kernel lets it.
+///
+/// Niceness would not do: between sessions it says nothing where the kernel groups processes by session.
+pub(crate) fn urgent() {
+    // SAFETY: `sched_param` is a plain structure of integers, for which all zeroes is a value.
+    let mut parameter: libc::sched_param = unsafe { std::mem::zeroed() };
+    parameter.sched_priority = 1;
+    // SAFETY: the pointer is to a live local of the type the call reads; 0 names the calling thread.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &parameter) };
+}

@@ -47,11 +47,24 @@ pub(crate) fn tasks() -> u64 {
     total.unwrap_or(0)
 }
 
+/// Every process there is, the lowest number first, as they are while this goes on: a process that is started
+/// meanwhile comes later, unless numbers have begun again.
+pub(crate) fn each(mut visit: impl FnMut(u32, &Process)) {
+    let Ok(entries) = fs::read_dir("/proc") else { return };
+    for pid in entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
+        if let Some(process) = process(pid) {
+            visit(pid, &process);
+        }
+    }
+}
+
 /// Every process there is.
 pub(crate) fn all() -> BTreeMap<u32, Process> {
-    let Ok(entries) = fs::read_dir("/proc") else { return BTreeMap::new() };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter_map(|pid| Some((pid, process(pid)?))).collect()
+    let mut all = BTreeMap::new();
+    each(|pid, process| {
+        all.insert(pid, *process);
+    });
+    all
 }
 
 /// The processes that belong to the tree of `leader`: below it, in its session, or known to have been before.
@@ -59,22 +72,21 @@ pub(crate) fn all() -> BTreeMap<u32, Process> {
 /// `known` grows with what is found, so that a process that leaves session and parent behind stays a member.
 pub(crate) fn members(leader: u32, known: &mut BTreeMap<u32, u64>) -> BTreeMap<u32, Process> {
     let all = all();
+    let still =
+        |(pid, started): &(&u32, &u64)| all.get(pid).is_some_and(|process| process.started == **started);
     let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     let mut sessions: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
     for (pid, process) in &all {
         children.entry(process.parent).or_default().push(*pid);
         sessions.entry(process.session).or_default().push(*pid);
     }
-    let still =
-        |(pid, started): &(&u32, &u64)| all.get(pid).is_some_and(|process| process.started == **started);
-    let mut next: Vec<u32> = known.iter().filter(still).map(|(pid, _)| *pid).collect();
-    next.push(leader);
+    let mut next: Vec<u32> = known.iter().filter(still).map(|(pid, _)| *pid).chain([leader]).collect();
     let mut members = BTreeSet::new();
     while let Some(pid) = next.pop() {
         if pid == std::process::id() || !members.insert(pid) {
             continue;
         }
-        // Its children, and those of the session it leads.
+        // What it has started, and the session it leads.
         next.extend(children.get(&pid).into_iter().chain(sessions.get(&pid)).flatten());
     }
     let found: BTreeMap<u32, Process> =

@@ -61,58 +61,69 @@ impl Live {
         if let Some(leader) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
             let _ = kill_process_group(leader, Signal::KILL);
         }
-        let members =
-            if self.group.is_some() { self.members() } else { tree::members(self.pid, &mut self.known) };
-        for pid in members.keys() {
-            kill(*pid);
-        }
+        self.sweep(Some(self.pid));
     }
 
     /// Kills what is left of the tree after its leader has ended, until nothing is.
     pub(super) fn kill_leftovers(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
-            let left = self.left();
-            if left.is_empty() {
-                return;
-            }
-            if let Some(group) = &self.group {
-                group.kill();
-            }
-            for pid in left {
-                kill(pid);
+            let in_group = self.group.as_ref().is_some_and(|group| {
+                let some = !group.pids().is_empty();
+                if some {
+                    group.kill();
+                }
+                some
+            });
+            if !in_group && self.sweep(None) == 0 && (self.group.is_some() || self.kill_marked() == 0) {
+                break;
             }
             thread::sleep(AGAIN);
         }
+        reaper::Adopted::now().reap();
     }
 
-    fn left(&mut self) -> BTreeSet<u32> {
-        if let Some(group) = &self.group {
-            let left = group.pids();
-            if !left.is_empty() {
-                return left;
+    /// Kills whoever belongs to the tree by ancestry, and answers how many that were.
+    ///
+    /// Everybody is killed as soon as they are found. Whom they have started meanwhile has a higher number, and is
+    /// found later in the same sweep, so that a tree that grows is caught up with.
+    fn sweep(&self, leader: Option<u32>) -> usize {
+        let adopted = reaper::Adopted::now();
+        let own = std::process::id();
+        let (mut members, mut killed) = (BTreeSet::new(), 0);
+        tree::each(|pid, process| {
+            // Once the leader's number is free, nothing is below it; its session keeps the number as long as it lasts.
+            let ours = leader == Some(pid)
+                || process.session == self.pid
+                || members.contains(&process.parent)
+                || members.contains(&process.session)
+                || self.known.get(&pid) == Some(&process.started)
+                || adopted.has(pid, process);
+            if pid == own || !ours {
+                return;
             }
-        }
-        let all = tree::all();
-        let mut left: BTreeSet<u32> = reaper::adopted(&all).into_iter().collect();
-        if self.group.is_none() {
-            // The leader's number is free by now: nothing below it is ours unless it was known or says so itself.
-            let needle = format!("QUORATE_PROCESS={}", self.token);
-            for (pid, process) in &all {
-                if process.ended || *pid == std::process::id() {
-                    continue;
-                }
-                let known = self.known.get(pid) == Some(&process.started);
-                let marked = || {
-                    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-                    environment.split(|byte| *byte == 0).any(|entry| entry == needle.as_bytes())
-                };
-                if known || process.session == self.pid || marked() {
-                    left.insert(*pid);
-                }
+            members.insert(pid);
+            if !process.ended {
+                kill(pid);
+                killed += 1;
             }
-        }
-        left
+        });
+        killed
+    }
+
+    /// Kills those that say themselves that they belong to the tree, and answers how many that were.
+    fn kill_marked(&self) -> usize {
+        let needle = format!("QUORATE_PROCESS={}", self.token);
+        let mut killed = 0;
+        tree::each(|pid, process| {
+            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            let says_so = environment.split(|byte| *byte == 0).any(|entry| entry == needle.as_bytes());
+            if says_so && !process.ended && pid != std::process::id() {
+                kill(pid);
+                killed += 1;
+            }
+        });
+        killed
     }
 }
 

@@ -76,6 +76,10 @@ impl Pause {
 
 impl Live {
     pub(super) fn supervise(mut self) -> Result<Ended, WaitError> {
+        if !self.holds(Controller::Pids) {
+            // A machine full of processes must not keep this thread from ending them. Refused to ordinary users.
+            sys::urgent();
+        }
         let forced = loop {
             let interval = self.interval();
             if self.wait_until_ended(interval)? {
@@ -120,11 +124,11 @@ impl Live {
         use std::os::unix::process::ExitStatusExt as _;
         let group = self.group.as_ref();
         let over_output = output > self.limits.output.0;
-        if group.is_some_and(Group::ran_out_of_memory) {
-            return Outcome::MemoryLimit;
-        }
         if group.is_some_and(Group::ran_out_of_processes) {
             return Outcome::ProcessLimit;
+        }
+        if group.is_some_and(Group::ran_out_of_memory) {
+            return Outcome::MemoryLimit;
         }
         match (status.code(), status.signal()) {
             _ if over_output => Outcome::OutputLimit,
@@ -133,6 +137,10 @@ impl Live {
             (None, Some(signal)) if signal == Signal::XFSZ.as_raw() => Outcome::DiskLimit,
             (None, signal) => Outcome::Signaled { signal: signal.unwrap_or(0) },
         }
+    }
+
+    fn holds(&self, controller: Controller) -> bool {
+        self.group.as_ref().is_some_and(|group| group.holds(controller).is_some())
     }
 
     fn layers(&self) -> Vec<String> {
@@ -260,11 +268,11 @@ impl Live {
             None => self.seen.processes > u64::from(limits.processes),
         };
         let grown = self.disk.as_ref().map_or(0, DiskWatch::grown);
-        if over_memory {
-            return Some(Outcome::MemoryLimit);
-        }
         if over_processes {
             return Some(Outcome::ProcessLimit);
+        }
+        if over_memory {
+            return Some(Outcome::MemoryLimit);
         }
         if self.seen.cpu_ms > limits.cpu.0 {
             return Some(Outcome::CpuLimit);
@@ -327,7 +335,7 @@ impl Live {
             if self.searched.elapsed() >= SEARCH * 5 {
                 // Nobody else waits for the orphans that came to this process.
                 self.searched = Instant::now();
-                let _ = reaper::adopted(&tree::all());
+                reaper::Adopted::now().reap();
             }
             return group.pids().into_iter().filter_map(|pid| Some((pid, tree::process(pid)?))).collect();
         }

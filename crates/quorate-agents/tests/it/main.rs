@@ -8,15 +8,11 @@ mod nested;
 mod room;
 mod standstill;
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use quorate_agents::{
-    Command, Containment, Ended, Limits, Outcome, SpawnError, Stdin, ends, reap_orphans, spawn,
-};
+use quorate_agents::{Command, Containment, Outcome, SpawnError, Stdin, reap_orphans, spawn};
 use quorate_base::{ByteCount, Millis};
 
 use room::{Room, alive};
