@@ -10,6 +10,7 @@ mod command;
 mod containment;
 mod disk;
 mod idle;
+mod machine;
 mod orphans;
 mod output;
 mod reaper;
@@ -19,6 +20,7 @@ mod tree;
 
 pub use command::{Command, Limits, Stdin};
 pub use containment::{Containment, Layer};
+pub use machine::Memory;
 pub use orphans::{Reaped, reap_orphans};
 pub use output::{ends, redact_copy};
 pub use supervise::{Control, Ended, Note, Outcome, Running, SpawnError, Usage, WaitError, spawn};

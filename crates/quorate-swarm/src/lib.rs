@@ -12,6 +12,7 @@ pub mod journal;
 pub mod node;
 pub mod panel;
 pub mod plan;
+pub mod pressure;
 pub mod record;
 pub mod replay;
 pub mod spec;

@@ -125,7 +125,8 @@ fn launches(state: &State) -> Vec<Work> {
         return Vec::new();
     }
     let working = state.working();
-    let mut room = (spec.agents_at_once as usize).saturating_sub(working.len());
+    let mut room =
+        (state.pressure.agents_at_once(spec.agents_at_once) as usize).saturating_sub(working.len());
     let mut free: BTreeMap<&str, Vec<AgentId>> = BTreeMap::new();
     let mut work = Vec::new();
     for task in &spec.tasks {

@@ -11,6 +11,7 @@ use quorate_consensus::ballot::Verdict;
 use quorate_evidence::dsse::{Envelope, Signature};
 use serde::{Deserialize, Serialize};
 
+use crate::pressure::Level;
 use crate::spec::RunSpec;
 
 /// One fact about a run.
@@ -30,6 +31,53 @@ pub enum Record {
         attempt: u32,
         base: GitOid,
         pid: u32,
+    },
+    /// The agent made no progress for so long, and was asked to end.
+    AgentIdle {
+        agent: AgentId,
+        task: TaskId,
+        attempt: u32,
+        silent: Millis,
+    },
+    /// The machine is short of memory, or no longer.
+    PressureChanged {
+        level: Level,
+        reason: String,
+        available: ByteCount,
+        total: ByteCount,
+        /// Resident memory of all agents, and of the node.
+        agents: ByteCount,
+        node: ByteCount,
+    },
+    /// The node has made an agent stand still, to keep it from taking more memory.
+    AgentPaused {
+        agent: AgentId,
+        task: TaskId,
+        attempt: u32,
+        memory: ByteCount,
+        reason: String,
+    },
+    /// A paused agent goes on.
+    AgentResumed {
+        agent: AgentId,
+        task: TaskId,
+        attempt: u32,
+    },
+    /// The node is ending an agent because the machine needs its memory; `AgentEnded` follows.
+    AgentStopped {
+        agent: AgentId,
+        task: TaskId,
+        attempt: u32,
+        memory: ByteCount,
+        reason: String,
+    },
+    /// The memory of an agent, or of the node where no task is named, grows steadily and would pass its limit in time.
+    MemoryGrowing {
+        task: Option<TaskId>,
+        memory: ByteCount,
+        per_minute: ByteCount,
+        limit: ByteCount,
+        passes_in: Millis,
     },
     AgentEnded(Box<AgentEnded>),
     /// The node died while the agent worked; its work is thrown away and the attempt does not count.
@@ -161,6 +209,9 @@ pub struct AgentEnded {
     pub wall: Millis,
     pub cpu: Millis,
     pub memory_peak: ByteCount,
+    /// Time in which the node made it stand still; not part of `wall`.
+    #[serde(default)]
+    pub paused: Millis,
     /// Which layer of the operating system held what.
     pub containment: Vec<String>,
     pub stdout: Option<Digest>,

@@ -168,6 +168,21 @@ impl Containment {
     }
 }
 
+/// Where groups are mounted that can bound the memory of this process, the group it is in, and whether that is of
+/// version 2.
+pub(crate) fn own_memory_group() -> Option<(PathBuf, PathBuf, bool)> {
+    if let Some((mount, own)) = mounts::v1(Controller::Memory).zip(mounts::own(Some(Controller::Memory))) {
+        let group = mount.join(own);
+        // Seen from inside a container, the mount is the container's own group.
+        let group = if group.is_dir() { group } else { mount.clone() };
+        return Some((mount, group, false));
+    }
+    let (mount, own) = mounts::v2().zip(mounts::own(None))?;
+    let group = mount.join(own);
+    let group = if group.is_dir() { group } else { mount.clone() };
+    Some((mount, group, true))
+}
+
 /// A marker as a folder name: never a path.
 fn folder_name(marker: &str) -> PathBuf {
     let name: String = marker

@@ -37,7 +37,7 @@ fn a_paused_tree_does_nothing_its_time_stands_still_and_it_goes_on() {
         let mut command = room.command(
             "sh -c 'while [ ! -e stop ]; do echo >> work; done' & while [ ! -e stop ]; do echo >> work; done; wait",
         );
-        command.limits.wall = Millis(3000);
+        command.limits.wall = Millis(2500);
         command.limits.idle = Some(Millis(1500));
         let running = spawn(&command, &containment).unwrap();
         while !room.has("work") {
@@ -53,7 +53,7 @@ fn a_paused_tree_does_nothing_its_time_stands_still_and_it_goes_on() {
         control.pause();
         paused_for(Millis(500));
         let before = work();
-        paused_for(Millis(3500));
+        paused_for(Millis(2600));
         assert_eq!(work(), before, "{name}");
         control.resume();
         while work() == before {
@@ -62,7 +62,7 @@ fn a_paused_tree_does_nothing_its_time_stands_still_and_it_goes_on() {
         std::fs::write(room.folder.path().join("stop"), "").unwrap();
         let ended = running.wait().unwrap();
         assert_eq!(ended.outcome, Outcome::Exited { code: 0 }, "{name}: {ended:?}");
-        assert!(ended.usage.paused >= Millis(3500) && ended.usage.wall < Millis(3000), "{name}: {ended:?}");
+        assert!(ended.usage.paused >= Millis(2600) && ended.usage.wall < Millis(2500), "{name}: {ended:?}");
     }
 }
 

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use quorate_agents::{Command, Limits, Outcome, Stdin};
+use quorate_agents::{Command, Limits, Note, Outcome, Stdin};
 use quorate_base::{AgentId, ByteCount, ChangeId, Digest, GitOid, Millis, TaskId};
 
 use super::{Error, Job};
@@ -78,6 +78,7 @@ impl Job {
             wall: Millis(0),
             cpu: Millis(0),
             memory_peak: ByteCount(0),
+            paused: Millis(0),
             containment: Vec::new(),
             stdout: None,
             stderr: None,
@@ -94,7 +95,15 @@ impl Job {
                     base: base.clone(),
                     pid,
                 });
-                running.wait().map_err(|error| error.to_string())
+                let heard = |note| match note {
+                    Note::Idle { silent } => self.tell(Record::AgentIdle {
+                        agent: agent.clone(),
+                        task: task.clone(),
+                        attempt,
+                        silent,
+                    }),
+                };
+                running.wait_noting(heard).map_err(|error| error.to_string())
             }
             Err(error) => Err(error.to_string()),
         };
@@ -104,6 +113,7 @@ impl Job {
                 ended.wall = end.usage.wall;
                 ended.cpu = end.usage.cpu;
                 ended.memory_peak = end.usage.memory_peak;
+                ended.paused = end.usage.paused;
                 ended.containment = end.containment;
             }
             Err(reason) => ended.outcome = AgentOutcome::NotStarted { reason },

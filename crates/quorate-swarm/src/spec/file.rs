@@ -10,7 +10,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::presets::{self, ENV_DEFAULT, LIMITS_DEFAULT};
-use super::{AgentLimits, AgentSpec, CheckEntry, GateSpec, Role, RunSpec, TaskSpec};
+use super::{AgentLimits, AgentSpec, CheckEntry, GateSpec, NodeSpec, Role, RunSpec, TaskSpec};
+use crate::pressure::Bound;
 
 /// The largest swarm file read.
 pub const FILE_BYTES_MAX: usize = 1 << 20;
@@ -73,6 +74,8 @@ struct RawFile {
     tasks: Vec<RawTask>,
     #[serde(default)]
     gate: RawGate,
+    #[serde(default)]
+    node: RawNode,
     checks: Option<BTreeMap<Spanned<String>, RawCheck>>,
 }
 
@@ -89,6 +92,13 @@ struct RawRepository {
 struct RawSwarm {
     agents_at_once: Option<Spanned<u32>>,
     wall: Option<Millis>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawNode {
+    memory_warn: Option<Spanned<Bound>>,
+    memory_critical: Option<Spanned<Bound>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -200,6 +210,7 @@ pub fn parse(origin: &str, text: &str, detected: &BTreeMap<String, CheckEntry>) 
         tasks,
         gate,
         checks,
+        node: at.node(&raw.node)?,
     };
     Ok(SwarmFile {
         spec,
@@ -395,6 +406,32 @@ impl Place<'_> {
                 "for example `command = [\"cargo\", \"test\"]` or `builtin = \"secrets\"`",
             )),
         }
+    }
+
+    fn node(&self, raw: &RawNode) -> Result<NodeSpec, Error> {
+        let default = NodeSpec::default();
+        let or = |given: &Option<Spanned<Bound>>, default| {
+            given.as_ref().map_or(default, |bound| *bound.get_ref())
+        };
+        let node = NodeSpec {
+            memory_warn: or(&raw.memory_warn, default.memory_warn),
+            memory_critical: or(&raw.memory_critical, default.memory_critical),
+        };
+        let out_of_order = match (node.memory_warn, node.memory_critical) {
+            (Bound::Bytes(warn), Bound::Bytes(critical)) => critical >= warn,
+            (Bound::Percent(warn), Bound::Percent(critical)) => critical >= warn,
+            // Which is less depends on the machine; the breaker takes the worse level.
+            _ => false,
+        };
+        if out_of_order {
+            let span = raw.memory_critical.as_ref().or(raw.memory_warn.as_ref()).map_or(0..0, Spanned::span);
+            let message = format!(
+                "`memory-critical` is {}, `memory-warn` is {}",
+                node.memory_critical, node.memory_warn
+            );
+            return Err(self.invalid(span, message, "what is critical is less than what warns"));
+        }
+        Ok(node)
     }
 
     fn agents(

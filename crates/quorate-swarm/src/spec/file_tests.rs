@@ -78,6 +78,19 @@ fn a_limit_out_of_its_range_points_at_its_line() {
 }
 
 #[test]
+fn the_nodes_thresholds_are_shares_or_sizes_in_order() {
+    let with = |lines: &str| format!("objective = \"x\"\n{AGENT}[node]\n{lines}\n");
+    refused(&with("memory-warn = \"lots\""), "line 5", &["`lots` is no amount of memory", "2GiB"]);
+    refused(&with("memory-critical = \"15%\""), ":5:", &["`memory-critical` is 15%", "less than"]);
+    refused(&with("memory-warn = \"1GiB\"\nmemory-critical = \"2GiB\""), ":6:", &["2GiB"]);
+    let node = read(&with("memory-warn = \"30%\"\nmemory-critical = \"1GiB\"")).unwrap().spec.node;
+    let expect =
+        NodeSpec { memory_warn: Bound::Percent(30), memory_critical: Bound::Bytes(ByteCount::mib(1024)) };
+    assert_eq!(node, expect);
+    assert_eq!(read(&with("")).unwrap().spec.node, NodeSpec::default());
+}
+
+#[test]
 fn limits_of_an_older_journal_get_the_defaults_and_no_idle_time() {
     let old = r#"{"wall":"30m","memory":"4GiB","cpu":"1h","output":"256MiB"}"#;
     let limits: AgentLimits = serde_json::from_str(old).unwrap();

@@ -14,6 +14,8 @@ use quorate_consensus::quorum::Quorum;
 use quorate_pipeline::spec::CheckSpec;
 use serde::{Deserialize, Serialize};
 
+use crate::pressure::Bound;
+
 /// Everything a run needs to know, with no default left open.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunSpec {
@@ -25,6 +27,25 @@ pub struct RunSpec {
     pub tasks: Vec<TaskSpec>,
     pub gate: GateSpec,
     pub checks: BTreeMap<String, CheckEntry>,
+    #[serde(default)]
+    pub node: NodeSpec,
+}
+
+/// What the node does for the machine it is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeSpec {
+    /// Memory available below which no agent is started beside one that works. Too high, and a busy machine does one
+    /// thing at a time; too low, and agents are started that have to be paused at once.
+    pub memory_warn: Bound,
+    /// Memory available below which agents are paused, then stopped. Too high, and agents stand still while there is
+    /// memory; too low, and the kernel ends something first, of its own choice.
+    pub memory_critical: Bound,
+}
+
+impl Default for NodeSpec {
+    fn default() -> Self {
+        Self { memory_warn: Bound::Percent(15), memory_critical: Bound::Percent(10) }
+    }
 }
 
 /// How an agent is started and what it may use.

@@ -18,6 +18,10 @@ objective = "Describe here what should be better afterwards."
 agents-at-once = 2           # agents that work at the same time
 wall = "2h"                  # wall time of the whole run
 
+[node]
+# memory-warn = "15%"        # less available: no agent is started beside one that works (a share, or a size: "4GiB")
+# memory-critical = "10%"    # less available: agents are paused, and stopped where that does not help
+
 # An agent is a program with arguments, never a shell line. Placeholders, filled in as arguments:
 #   {objective} {task} {agent} {role} {attempt} {worktree} {swarm-dir}
 # Presets for installed agent CLIs: claude, codex, gemini, opencode, aider.

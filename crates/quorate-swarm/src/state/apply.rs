@@ -1,11 +1,16 @@
 //! The fold: what each record means for the state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_base::{BallotId, ChangeId, TaskId};
 
 use super::{BallotState, Candidate, ChangeState, Conflict, Landing, Settled, State, TaskState};
-use crate::record::{AgentOutcome, Record, RunStarted, Stamped, TaskOutcome};
+use crate::pressure::Level;
+use crate::record::{AgentEnded, AgentOutcome, Record, RunStarted, Stamped, TaskOutcome};
+
+/// How often a task may be stopped for want of memory without that counting as an attempt. Beyond, it is taken to be
+/// what the machine lacks memory for.
+const SPARED_MAX: usize = 2;
 
 /// A record does not follow from those before it: the journal is of another run, or of a newer Quorate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +43,8 @@ impl State {
             head: base.clone(),
             branch_exists: false,
             resumptions: 0,
+            pressure: Level::Open,
+            paused: BTreeSet::new(),
             outcome: None,
             started: (**started).clone(),
         })
@@ -59,7 +66,20 @@ impl State {
         self.last_at = *time;
         match record {
             Record::RunStarted(_) => return Err(wrong("a run starts once".into())),
-            Record::Resumed { .. } => self.resumptions += 1,
+            Record::Resumed { .. } => {
+                self.resumptions += 1;
+                // The node that knew is gone; this one looks again.
+                self.pressure = Level::Open;
+                self.paused.clear();
+            }
+            Record::AgentIdle { .. } | Record::AgentStopped { .. } | Record::MemoryGrowing { .. } => {}
+            Record::PressureChanged { level, .. } => self.pressure = *level,
+            Record::AgentPaused { task, .. } => {
+                self.paused.insert(task.clone());
+            }
+            Record::AgentResumed { task, .. } => {
+                self.paused.remove(task);
+            }
             Record::AgentStarted { agent, task, attempt, base, pid } => {
                 let running = TaskState::Running {
                     agent: agent.clone(),
@@ -73,6 +93,8 @@ impl State {
             Record::AgentEnded(ended) => {
                 let attempts_max = self.attempts_max(&ended.task);
                 let head = self.head.clone();
+                self.paused.remove(&ended.task);
+                let spared = self.spared(ended);
                 let task =
                     self.task_mut(&ended.task).ok_or_else(|| wrong(format!("no task {}", ended.task)))?;
                 let base = match task {
@@ -82,6 +104,8 @@ impl State {
                 };
                 *task = if ended.outcome.succeeded() {
                     TaskState::Harvest { agent: ended.agent.clone(), attempt: ended.attempt, base }
+                } else if spared {
+                    TaskState::Waiting { attempts: ended.attempt.saturating_sub(1) }
                 } else if ended.attempt >= attempts_max
                     || matches!(ended.outcome, AgentOutcome::NotStarted { .. })
                 {
@@ -93,6 +117,7 @@ impl State {
                 self.launches.push((**ended).clone());
             }
             Record::AgentLost { task, attempt, .. } => {
+                self.paused.remove(task);
                 let task = self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))?;
                 *task = TaskState::Waiting { attempts: attempt.saturating_sub(1) };
             }
@@ -204,6 +229,16 @@ impl State {
             Record::Finished { outcome } => self.outcome = Some(*outcome),
         }
         Ok(())
+    }
+
+    /// Whether a launch does not count as an attempt: the node ended it for want of memory, and that has not happened to
+    /// the task often.
+    fn spared(&self, ended: &AgentEnded) -> bool {
+        let before = self
+            .launches
+            .iter()
+            .filter(|launch| launch.task == ended.task && launch.outcome == AgentOutcome::MemoryPressure);
+        ended.outcome == AgentOutcome::MemoryPressure && before.count() < SPARED_MAX
     }
 
     fn attempts_max(&self, task: &TaskId) -> u32 {

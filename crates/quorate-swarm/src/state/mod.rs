@@ -12,6 +12,7 @@ use quorate_base::{AgentId, BallotId, ChangeId, Digest, GitOid, TaskId, Timestam
 use quorate_consensus::ballot::Verdict;
 use quorate_evidence::dsse::{Envelope, Signature};
 
+use crate::pressure::Level;
 use crate::record::{AgentEnded, ChangeProposed, RunOutcome, RunStarted, Step, TaskOutcome};
 
 pub use apply::Inconsistent;
@@ -38,6 +39,10 @@ pub struct State {
     /// Whether the result branch exists, which it does from the first landing on.
     pub branch_exists: bool,
     pub resumptions: u32,
+    /// How short of memory the machine is, as far as the node has told.
+    pub pressure: Level,
+    /// Tasks whose agents stand still.
+    pub paused: BTreeSet<TaskId>,
     pub outcome: Option<RunOutcome>,
 }
 

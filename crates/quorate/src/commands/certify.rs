@@ -112,6 +112,7 @@ pub(crate) fn certify(here: &Path, args: &cli::Certify, printer: &Printer) -> an
         tasks: Vec::new(),
         gate,
         checks,
+        node: Default::default(),
     };
     let stop = host::stop_on_signals()?;
     let shared = Rc::new(printer.clone());
