@@ -6,6 +6,7 @@ mod bad_input;
 mod bus;
 mod certify;
 mod example;
+mod limits;
 mod memory;
 mod python;
 mod room;
