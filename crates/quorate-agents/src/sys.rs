@@ -16,6 +16,8 @@ pub(crate) struct Setup {
     pub(crate) groups: Vec<std::fs::File>,
     /// Keeps what its descendants leave behind below itself, for as long as it lives.
     pub(crate) subreaper: bool,
+    /// Tasks its user may have, which the kernel does not hold root to.
+    pub(crate) user_tasks: Option<u64>,
     /// Largest file it may write.
     pub(crate) file_bytes: u64,
     pub(crate) data_bytes: u64,
@@ -39,6 +41,9 @@ pub(crate) fn prepare(command: &mut std::process::Command, setup: Setup) {
         limit(Resource::Cpu, setup.cpu_seconds)?;
         limit(Resource::Nofile, setup.open_files)?;
         limit(Resource::Fsize, setup.file_bytes)?;
+        if let Some(tasks) = setup.user_tasks {
+            limit(Resource::Nproc, tasks)?;
+        }
         limit(Resource::Core, 0)?;
         Ok(())
     };
@@ -54,7 +59,7 @@ pub(crate) fn prepare(command: &mut std::process::Command, setup: Setup) {
 fn first_to_go() {
     // Without `/proc` there is nothing to say it with, and the limits hold all the same.
     if let Ok(file) =
-        rustix::fs::open(c"/proc/self/oom_score_adj", OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
+        rustix::fs::open(c"/proc/self/oom_score_adj", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
     {
         let _ = rustix::io::write(&file, b"1000");
     }

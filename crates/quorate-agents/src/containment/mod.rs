@@ -131,7 +131,7 @@ impl Containment {
             layer(
                 "process limit",
                 pids.is_some(),
-                pids.unwrap_or_else(|| "no pids controller: a watchdog counts the tree".into()),
+                pids.unwrap_or_else(|| "no pids controller: a watchdog counts the tree, RLIMIT_NPROC is the backstop (not for root)".into()),
                 delegate,
             ),
             layer(

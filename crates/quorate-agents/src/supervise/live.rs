@@ -149,7 +149,7 @@ impl Live {
         let mut layers = vec![
             format!("tree: {}", group.map_or("session, ancestry and marker", Group::ending)),
             format!("memory: {}", holds(Controller::Memory).unwrap_or("watchdog and RLIMIT_DATA")),
-            format!("processes: {}", holds(Controller::Pids).unwrap_or("watchdog")),
+            format!("processes: {}", holds(Controller::Pids).unwrap_or("watchdog and RLIMIT_NPROC")),
             "cpu: watchdog and RLIMIT_CPU".to_owned(),
         ];
         if self.limits.cpus.is_some() {

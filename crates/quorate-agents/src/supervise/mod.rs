@@ -22,11 +22,12 @@ use rustix::fd::OwnedFd;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::command::{Command, Stdin};
-use crate::containment::{Containment, Group};
+use crate::containment::{Containment, Controller, Group};
 use crate::disk::DiskWatch;
 use crate::idle::Progress;
 use crate::reaper;
 use crate::sys::{self, Setup};
+use crate::tree;
 use live::{Live, Pause, Seen};
 
 /// Added to twice the memory limit for RLIMIT_DATA, which counts what is reserved, not what is used.
@@ -285,10 +286,13 @@ impl Supervisor {
         child.args(&command.args).current_dir(&command.cwd).env_clear().envs(&command.env);
         child.env("QUORATE_RUN", &command.marker).env("QUORATE_PROCESS", &token);
         child.stdout(open(&command.stdout)?).stderr(open(&command.stderr)?).stdin(self.stdin()?);
+        let held = group.as_ref().is_some_and(|group| group.holds(Controller::Pids).is_some());
         let setup = Setup {
             // Without a group, ancestry is all that tells whose an orphan is.
             subreaper: group.is_none(),
             groups: groups.unwrap_or_default(),
+            // The kernel counts all tasks of a user, so those there are already have to fit beside the tree's own.
+            user_tasks: (!held).then(|| tree::tasks().saturating_add(u64::from(limits.processes))),
             file_bytes: disk.map_or(u64::MAX, |disk| disk.max(limits.output.0).saturating_add(FILE_EXTRA)),
             data_bytes: limits.memory.0.saturating_mul(2).saturating_add(DATA_EXTRA),
             // Whole seconds, and one more: the watchdog's exact limit comes first.

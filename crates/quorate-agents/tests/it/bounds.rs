@@ -49,6 +49,21 @@ fn a_fork_bomb_whose_members_all_have_sessions_of_their_own_is_stopped_without_g
 }
 
 #[test]
+fn without_a_pids_controller_the_kernel_holds_an_ordinary_user_to_what_there_was_and_the_limit() {
+    let room = Room::new();
+    let mut command = room.command("grep '^Max processes' /proc/self/limits");
+    command.limits.processes = 70;
+    let ended = room.run_in(&command, &quorate_agents::Containment::plain());
+    assert_eq!(told(&ended, "processes"), "watchdog and RLIMIT_NPROC");
+    let out = room.out();
+    let tasks: u64 = out.split_whitespace().nth(2).unwrap().parse().unwrap();
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap();
+    let now: u64 = load.split(' ').nth(3).unwrap().split_once('/').unwrap().1.parse().unwrap();
+    // The machine's number of tasks moves; by so much only if it is a bomb itself.
+    assert!((70..=now + 70 + 2000).contains(&tasks), "{out} with {now} tasks");
+}
+
+#[test]
 fn memory_is_counted_over_the_whole_tree_on_every_layer() {
     for (name, containment) in layers() {
         let room = Room::new();
