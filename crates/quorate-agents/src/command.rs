@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use quorate_base::{ByteCount, Millis};
 
+use crate::sandbox::Sandbox;
+
 /// A process to start. Nothing is inherited: what is not said here, it does not get.
 #[derive(Debug, Clone)]
 pub struct Command {
@@ -20,6 +22,8 @@ pub struct Command {
     pub stdout: PathBuf,
     pub stderr: PathBuf,
     pub limits: Limits,
+    /// What it may reach; everything this process may where there is none.
+    pub sandbox: Option<Sandbox>,
     /// The run it belongs to, by which [`crate::reap_orphans`] finds it; also put into its environment as `QUORATE_RUN`.
     pub marker: String,
 }

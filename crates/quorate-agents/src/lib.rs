@@ -1,8 +1,8 @@
 //! Agents and tools as bounded processes of the operating system.
 //!
 //! A process started here has its own session, a complete environment that was given and nothing inherited, output in
-//! files, and limits over its whole tree. It is ended with its whole tree, and what a killed node left behind is found
-//! again by a marker. This crate knows nothing of tasks, checks or votes.
+//! files, and limits over its whole tree. In a [`Sandbox`] it reaches only the files and connections it was given. It is
+//! ended with its whole tree, and what a killed node left behind is found again by a marker. This crate knows nothing of tasks, checks or votes.
 //!
 //! Read [`Command`] first, then [`spawn`].
 
@@ -14,6 +14,7 @@ mod machine;
 mod orphans;
 mod output;
 mod reaper;
+pub mod sandbox;
 mod supervise;
 mod sys;
 mod tree;
@@ -23,5 +24,6 @@ pub use containment::{Containment, Layer};
 pub use machine::Memory;
 pub use orphans::{Reaped, reap_orphans};
 pub use output::{ends, redact_copy};
+pub use sandbox::{Network, Sandbox, SandboxLayer};
 pub use supervise::{Control, Ended, Note, Outcome, Running, SpawnError, Usage, WaitError, spawn};
 pub use sys::kill_self;

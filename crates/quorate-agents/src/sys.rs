@@ -9,6 +9,8 @@ use std::process::ExitStatus;
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
+use crate::sandbox::{Entrant, keep_no_descriptors};
+
 /// What a child does to itself before it becomes the program.
 #[derive(Debug)]
 pub(crate) struct Setup {
@@ -23,6 +25,7 @@ pub(crate) struct Setup {
     pub(crate) data_bytes: u64,
     pub(crate) cpu_seconds: u64,
     pub(crate) open_files: u64,
+    pub(crate) sandbox: Option<Entrant>,
 }
 
 /// Arranges for a child to start in a session of its own, die with this thread, and be limited.
@@ -36,7 +39,9 @@ pub(crate) fn prepare(command: &mut std::process::Command, setup: Setup) {
         }
         first_to_go();
         rustix::process::setsid()?;
-        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        let die_with_parent = || rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+        die_with_parent()?;
+        keep_no_descriptors()?;
         limit(Resource::Data, setup.data_bytes)?;
         limit(Resource::Cpu, setup.cpu_seconds)?;
         limit(Resource::Nofile, setup.open_files)?;
@@ -45,10 +50,15 @@ pub(crate) fn prepare(command: &mut std::process::Command, setup: Setup) {
             limit(Resource::Nproc, tasks)?;
         }
         limit(Resource::Core, 0)?;
+        if let Some(sandbox) = &setup.sandbox {
+            sandbox.enter()?;
+            // The kernel forgets it where credentials change.
+            die_with_parent()?;
+        }
         Ok(())
     };
     // SAFETY: between fork and exec only async-signal-safe functions may run. The closure makes plain system calls
-    // (open, write, setsid, prctl, getrlimit, setrlimit) through rustix, allocates nothing, takes no lock and touches no memory
+    // (open, write, setsid, prctl, getrlimit, setrlimit) through rustix, and those of `sandbox::raw`, allocates nothing, takes no lock and touches no memory
     // but what it owns; an `Errno` becomes an `io::Error` without allocation.
     unsafe {
         command.pre_exec(before_exec);

@@ -21,6 +21,7 @@ mod limits;
 mod measure;
 mod memory;
 mod runs;
+mod schedule;
 mod soak;
 mod stores;
 
@@ -48,10 +49,12 @@ const BENCHES: &[(&str, Bench)] = &[
     ("certificate.verify.5", One(certificates::verify_5)),
     ("certificate.verify.150", One(certificates::verify_150)),
     ("worktree.create", One(runs::worktree)),
+    ("worktree.create.large", One(runs::large_worktree)),
     ("run.overhead", One(runs::overhead)),
     ("run.idle", One(runs::idle)),
     ("run.memory", One(runs::memory)),
     ("run.example", One(runs::example_run)),
+    ("swarm.schedule", Several(schedule::claims)),
     ("limit.thread", Several(limits::threads::claims)),
     ("limit.copy", Several(limits::copy::claims)),
     ("limit.log.", Several(limits::log::claims)),

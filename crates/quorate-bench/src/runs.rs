@@ -47,13 +47,36 @@ fn sh(folder: &Path, argv: &[&str], target: &Path) -> anyhow::Result<()> {
 
 /// A worktree of the run's own repository, beside one that git makes.
 pub(crate) fn worktree(context: &Context) -> anyhow::Result<Claim> {
+    let what = "check the example out for an agent";
+    worktrees(context, "worktree.create", what, &example().join("repo"), 30)
+}
+
+/// The same with thousands of files.
+pub(crate) fn large_worktree(context: &Context) -> anyhow::Result<Claim> {
     let folder = tempfile::tempdir()?;
-    let source = git::init_from_copy(&folder.path().join("copy"), &example().join("repo"), Timestamp(0))?;
+    for n in 0..5_000_u32 {
+        let path = folder.path().join(format!("src/part-{}/module-{n}.rs", n / 50));
+        fs::create_dir_all(path.parent().context("a file without a folder")?)?;
+        fs::write(path, format!("// module {n}\n").repeat(100 + n as usize % 400))?;
+    }
+    let what = "check five thousand files out for an agent";
+    worktrees(context, "worktree.create.large", what, folder.path(), 7)
+}
+
+fn worktrees(
+    context: &Context,
+    id: &'static str,
+    what: &'static str,
+    files: &Path,
+    rounds: usize,
+) -> anyhow::Result<Claim> {
+    let folder = tempfile::tempdir()?;
+    let source = git::init_from_copy(&folder.path().join("copy"), files, Timestamp(0))?;
     let head = source.head_commit()?;
     let private = PrivateRepository::create(&folder.path().join("private.git"), &source)?;
     let (mut ours_n, mut theirs_n) = (0, 0);
     let [ours, theirs] = in_turn(
-        30,
+        rounds,
         || {
             ours_n += 1;
             Ok(private.add_worktree(&folder.path().join(format!("ours-{ours_n}")), &head)?)
@@ -65,12 +88,7 @@ pub(crate) fn worktree(context: &Context) -> anyhow::Result<Claim> {
             sh(source.top(), &["git", "worktree", "add", "--quiet", "--detach", path], folder.path())
         },
     )?;
-    let claim = context.claim(
-        "worktree.create",
-        "check the example out for an agent",
-        ours.as_secs_f64() * 1e3,
-        "ms",
-    );
+    let claim = context.claim(id, what, ours.as_secs_f64() * 1e3, "ms");
     Ok(claim.beside("git worktree add", theirs.as_secs_f64() * 1e3))
 }
 

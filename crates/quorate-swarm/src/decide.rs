@@ -2,25 +2,41 @@
 //!
 //! The node calls [`decide`] after every record until it has nothing to say, appending what it says to the journal.
 
-use quorate_base::{BallotId, Timestamp};
+use std::collections::BTreeMap;
 
+use quorate_base::{AgentId, BallotId, TaskId, Timestamp};
+
+use crate::budget::{Account, Amount};
 use crate::panel;
+use crate::plan::{self, Work};
 use crate::record::{Record, RunKind, RunOutcome, TaskOutcome};
 use crate::state::{ChangeState, State, TaskState};
 
+/// Agents that are being launched, by their tasks: what the state does not know yet.
+pub type Launching = BTreeMap<TaskId, Launch>;
+
+/// One that is on its way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Launch {
+    pub agent: AgentId,
+    pub set_aside: Amount,
+}
+
 /// The records that follow from the state now. Every one of them changes the state so that it does not follow again.
-pub fn decide(state: &State, now: Timestamp) -> Vec<Record> {
+pub fn decide(state: &State, now: Timestamp, launching: &Launching) -> Vec<Record> {
     if state.outcome.is_some() {
         return Vec::new();
     }
     if now.since(state.started_at) >= state.started.spec.wall && state.started.kind == RunKind::Swarm {
         return vec![Record::Finished { outcome: RunOutcome::WallLimit }];
     }
-    let mut records = blocked_tasks(state);
+    let mut records = given_up(state, now, launching);
+    records.extend(leases(state, now, launching));
     records.extend(verdicts(state));
     records.extend(queue(state));
     if records.is_empty() && finished(state) {
-        records.push(Record::Finished { outcome: RunOutcome::Complete });
+        let outcome = if state.over_budget { RunOutcome::BudgetSpent } else { RunOutcome::Complete };
+        records.push(Record::Finished { outcome });
     }
     records
 }
@@ -35,18 +51,57 @@ fn finished(state: &State) -> bool {
     }
 }
 
-/// Tasks that wait for something that will not land.
-fn blocked_tasks(state: &State) -> Vec<Record> {
-    let waiting = |id| matches!(state.tasks.get(id), Some(TaskState::Waiting { .. }));
-    state
-        .started
-        .spec
-        .tasks
-        .iter()
-        .filter(|task| waiting(&task.id))
+/// Tasks that wait for something that will not come, or have waited too long.
+fn given_up(state: &State, now: Timestamp, launching: &Launching) -> Vec<Record> {
+    let blocked = state.agenda.in_vain().map(|(task, by)| (task, TaskOutcome::Blocked { by: by.clone() }));
+    let overdue = state.agenda.overdue(now).map(|task| (task, TaskOutcome::DeadlinePassed));
+    let closed: BTreeMap<&TaskId, TaskOutcome> = over_budget(state).chain(overdue).chain(blocked).collect();
+    // One that is being launched waits no longer: its agent ends with its deadline.
+    let closed = closed.into_iter().filter(|(task, _)| !launching.contains_key(*task));
+    closed.map(|(task, outcome)| Record::TaskClosed { task: task.clone(), outcome }).collect()
+}
+
+/// Tasks that spend from an account in which there is nothing left.
+fn over_budget(state: &State) -> impl Iterator<Item = (&TaskId, TaskOutcome)> {
+    let waits = |task: &&TaskId| matches!(state.tasks.get(*task), Some(TaskState::Waiting { .. }));
+    state.ledger.empty().flat_map(move |(account, unit)| {
+        let tasks: Vec<&TaskId> = match account {
+            Account::Run | Account::Day => state.agenda.waiting().collect(),
+            Account::Agent(agent) => state.agenda.startable_by(agent).collect(),
+            Account::Task(task) => state.agenda.known(task).filter(waits).into_iter().collect(),
+        };
+        let outcome = TaskOutcome::OverBudget { account: account.to_string(), unit };
+        tasks.into_iter().map(move |task| (task, outcome.clone()))
+    })
+}
+
+/// Leases of tasks that are over, and of tasks there is room to start.
+fn leases(state: &State, now: Timestamp, launching: &Launching) -> Vec<Record> {
+    if !state.agenda.has_leases() {
+        return Vec::new();
+    }
+    let over = |task: &&TaskId| state.task_over(task);
+    let ended: Vec<_> =
+        state.leases.holders().filter(over).map(|task| Record::LeaseEnded { task: task.clone() }).collect();
+    if !ended.is_empty() {
+        // Who is served next shows when they are gone.
+        return ended;
+    }
+    let mut leases = state.leases.clone();
+    let wanted = plan::launches(state, now, launching).into_iter().filter_map(|work| match work {
+        Work::Launch { task, .. } => state.task_spec(&task),
+        _ => None,
+    });
+    let fresh =
+        wanted.filter(|task| !task.leases.is_empty() && state.leases.held_by(&task.id).next().is_none());
+    fresh
         .filter_map(|task| {
-            let by = task.after.iter().find(|id| state.task_lost(id))?.clone();
-            Some(Record::TaskClosed { task: task.id.clone(), outcome: TaskOutcome::Blocked { by } })
+            let grants = leases.acquire(&task.id, &task.leases, None, now).ok()?;
+            Some(Record::LeaseGranted {
+                task: task.id.clone(),
+                resources: task.leases.clone(),
+                tokens: grants.iter().map(|grant| grant.token).collect(),
+            })
         })
         .collect()
 }
@@ -55,8 +110,9 @@ fn blocked_tasks(state: &State) -> Vec<Record> {
 fn verdicts(state: &State) -> Vec<Record> {
     let panel = state.panel();
     state
-        .ballots
+        .uncertified
         .iter()
+        .filter_map(|id| Some((id, state.ballots.get(id)?)))
         .filter(|(_, ballot)| ballot.certificate.is_none() && ballot.examined(panel) && ballot.voted(panel))
         .filter_map(|(id, ballot)| {
             let verdict = panel::verdict(state, ballot);

@@ -6,10 +6,15 @@
 //!
 //! Read [`state::State`] first.
 
+pub mod budget;
 pub mod decide;
+pub mod enclose;
 pub mod git;
 pub mod journal;
+pub mod kit;
+pub mod lease;
 pub mod node;
+pub mod nodes;
 pub mod panel;
 pub mod plan;
 pub mod pressure;

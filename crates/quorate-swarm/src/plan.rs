@@ -3,12 +3,12 @@
 //! The node starts every piece of work it is not doing already. A piece of work that was under way when a node died
 //! follows from the state again, so nothing has to be remembered about it.
 
-use std::collections::BTreeMap;
+use quorate_base::{AgentId, BallotId, ChangeId, GitOid, Millis, TaskId, Timestamp, ValidatorId};
 
-use quorate_base::{AgentId, BallotId, ChangeId, GitOid, TaskId, ValidatorId};
-
+use crate::budget::{Account, Amount, Budget, Extra, Refusal};
+use crate::decide::Launching;
 use crate::record::{RunKind, Step};
-use crate::state::{State, TaskState};
+use crate::state::{Leave, State, TaskState};
 
 /// One piece of work. Its order is the order in which work is started where not all of it can be.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,11 +24,13 @@ pub enum Work {
     /// Read what an agent left in its worktree; answered by `ChangeProposed` or `TaskClosed`.
     Harvest { task: TaskId, agent: AgentId, attempt: u32, base: GitOid },
     /// Start an agent; answered by `AgentStarted`, then `AgentEnded`.
-    Launch { task: TaskId, agent: AgentId, attempt: u32, base: GitOid },
+    /// `wall` is what its limit, its deadline and its budgets leave.
+    Launch { task: TaskId, agent: AgentId, attempt: u32, base: GitOid, wall: Millis, set_aside: Amount },
 }
 
-/// All work the run needs now, most urgent first. Bounded by the run's own limits on agents and panels.
-pub fn plan(state: &State) -> Vec<Work> {
+/// All work the run needs now, most urgent first. Bounded by the run's own limits on agents and panels. `launching` are the launches that have
+/// begun and are not in the state yet: they keep their instances, and are not in the answer.
+pub fn plan(state: &State, now: Timestamp, launching: &Launching) -> Vec<Work> {
     if state.outcome.is_some() {
         return Vec::new();
     }
@@ -36,8 +38,15 @@ pub fn plan(state: &State) -> Vec<Work> {
     work.extend(ballots(state));
     work.extend(preparations(state));
     work.extend(harvests(state));
-    work.extend(launches(state));
+    work.extend(launches(state, now, launching).into_iter().filter(|launch| leased(state, launch)));
     work
+}
+
+/// Whether a launch's task has its leases: they are granted by a record of their own, before it.
+fn leased(state: &State, work: &Work) -> bool {
+    let Work::Launch { task, .. } = work else { return true };
+    let needs_none = state.task_spec(task).is_none_or(|spec| spec.leases.is_empty());
+    needs_none || state.leases.held_by(task).next().is_some()
 }
 
 fn landings(state: &State) -> Vec<Work> {
@@ -104,49 +113,78 @@ fn preparations(state: &State) -> Vec<Work> {
 }
 
 fn harvests(state: &State) -> Vec<Work> {
-    state
-        .tasks
-        .iter()
-        .filter_map(|(task, at)| match at {
-            TaskState::Harvest { agent, attempt, base } => Some(Work::Harvest {
-                task: task.clone(),
-                agent: agent.clone(),
-                attempt: *attempt,
-                base: base.clone(),
-            }),
-            _ => None,
-        })
-        .collect()
+    let harvest = |task: &TaskId| match state.tasks.get(task)? {
+        TaskState::Harvest { agent, attempt, base } => Some(Work::Harvest {
+            task: task.clone(),
+            agent: agent.clone(),
+            attempt: *attempt,
+            base: base.clone(),
+        }),
+        _ => None,
+    };
+    state.agenda.harvests().filter_map(harvest).collect()
 }
 
-fn launches(state: &State) -> Vec<Work> {
-    let spec = &state.started.spec;
+/// The launches there is room for now, those included whose leases are still to be granted.
+pub(crate) fn launches(state: &State, now: Timestamp, launching: &Launching) -> Vec<Work> {
     if state.started.kind == RunKind::Certify {
         return Vec::new();
     }
     let working = state.working();
-    let mut room =
-        (state.pressure.agents_at_once(spec.agents_at_once) as usize).saturating_sub(working.len());
-    let mut free: BTreeMap<&str, Vec<AgentId>> = BTreeMap::new();
-    let mut work = Vec::new();
-    for task in &spec.tasks {
-        if room == 0 {
-            break;
-        }
-        let Some(TaskState::Waiting { attempts }) = state.tasks.get(&task.id) else { continue };
-        if !task.after.iter().all(|id| state.task_landed(id)) {
-            continue;
-        }
-        let instances = free.entry(&task.agent).or_insert_with(|| {
-            let mut idle: Vec<_> =
-                spec.instances(&task.agent).into_iter().filter(|agent| !working.contains(agent)).collect();
-            idle.reverse();
-            idle
-        });
-        let Some(agent) = instances.pop() else { continue };
-        let attempt = attempts + 1;
-        work.push(Work::Launch { task: task.id.clone(), agent, attempt, base: state.head.clone() });
-        room -= 1;
+    let busy = working.len() + launching.values().filter(|launch| !working.contains(&launch.agent)).count();
+    let at_once = state.pressure.agents_at_once(state.started.spec.agents_at_once);
+    let room = (at_once as usize).saturating_sub(busy);
+    if room == 0 {
+        return Vec::new();
     }
-    work
+    let mut extra = Extra::default();
+    for (task, launch) in launching {
+        let agent = state.task_spec(task).map_or("", |spec| spec.agent.as_str());
+        extra.add(agent, task, launch.set_aside);
+    }
+    let mut quotes = Vec::new();
+    // Those that must wait stand in line here, so that nobody behind them is served first.
+    let mut leases = state.leases.clone();
+    let taken = working.into_iter().chain(launching.values().map(|launch| &launch.agent)).collect();
+    let chosen = state.agenda.startable(now, room, &taken, |task| {
+        if launching.contains_key(task) {
+            return Leave::Task;
+        }
+        let wanted = state.task_spec(task).map_or(&[][..], |spec| &spec.leases);
+        if leases.may_start(task, wanted).is_err() {
+            return Leave::Task;
+        }
+        match quote(state, now, task, &extra) {
+            Ok((wall, set_aside)) => {
+                let agent = state.task_spec(task).map_or("", |spec| spec.agent.as_str());
+                extra.add(agent, task, set_aside);
+                quotes.push((wall, set_aside));
+                Leave::Nothing
+            }
+            Err(refusal) => match refusal.account {
+                Account::Run | Account::Day => Leave::All,
+                Account::Agent(_) => Leave::Agent,
+                Account::Task(_) => Leave::Task,
+            },
+        }
+    });
+    let launch = |((task, agent), (wall, set_aside))| {
+        let Some(TaskState::Waiting { attempts, .. }) = state.tasks.get(&task) else { return None };
+        Some(Work::Launch { attempt: attempts + 1, base: state.head.clone(), wall, set_aside, task, agent })
+    };
+    chosen.into_iter().zip(quotes).filter_map(launch).collect()
+}
+
+/// How long a launch may take, and what is set aside for it.
+fn quote(state: &State, now: Timestamp, task: &TaskId, extra: &Extra) -> Result<(Millis, Amount), Refusal> {
+    let spec = state.task_spec(task);
+    let agent = spec.and_then(|spec| state.started.spec.agents.get(&spec.agent));
+    let left = state.agenda.deadline(task).map(|deadline| deadline.since(now));
+    let wall = agent.map_or(Millis(0), |agent| agent.limits.wall).min(left.unwrap_or(Millis(u64::MAX)));
+    let own = agent.map(|agent| agent.launch_budget).unwrap_or_default();
+    let wall = own.agent_time.map_or(wall, |most| most.min(wall));
+    let most = Budget { launches: Some(1), agent_time: Some(wall), ..own };
+    let name = spec.map_or("", |spec| spec.agent.as_str());
+    let set_aside = state.ledger.quote(name, task, &most, extra)?;
+    Ok((Millis(set_aside.agent_time_ms), set_aside))
 }

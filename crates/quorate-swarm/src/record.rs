@@ -11,6 +11,8 @@ use quorate_consensus::ballot::Verdict;
 use quorate_evidence::dsse::{Envelope, Signature};
 use serde::{Deserialize, Serialize};
 
+use crate::budget::{Amount, Unit};
+use crate::lease::Wanted;
 use crate::pressure::Level;
 use crate::spec::RunSpec;
 
@@ -31,6 +33,30 @@ pub enum Record {
         attempt: u32,
         base: GitOid,
         pid: u32,
+        /// What it may use, which is set aside until it ends.
+        #[serde(default)]
+        set_aside: Amount,
+    },
+    /// What an agent at work says it has used so far.
+    UsageReported {
+        task: TaskId,
+        used: Amount,
+    },
+    /// A task holds what it needs to start, each with the token of its place.
+    LeaseGranted {
+        task: TaskId,
+        resources: Vec<Wanted>,
+        tokens: Vec<u64>,
+    },
+    /// A task is over and holds nothing any more.
+    LeaseEnded {
+        task: TaskId,
+    },
+    /// An agent cannot be launched yet, for want of something other runs have.
+    LaunchWaits {
+        agent: AgentId,
+        task: TaskId,
+        reason: String,
     },
     /// The agent made no progress for so long, and was asked to end.
     AgentIdle {
@@ -85,6 +111,9 @@ pub enum Record {
         agent: AgentId,
         task: TaskId,
         attempt: u32,
+        /// What it had used, as far as it can be told.
+        #[serde(default)]
+        used: Amount,
     },
     /// A task came to an end without a change.
     TaskClosed {
@@ -182,6 +211,9 @@ pub struct RunStarted {
     pub branch: String,
     pub electorate: Vec<Elector>,
     pub quorate_version: String,
+    /// What other runs of the workspace had spent on the day it began, where there is a budget of the day.
+    #[serde(default)]
+    pub spent_today: Amount,
 }
 
 /// A validator and its public key (hexadecimal), frozen when the run starts.
@@ -218,6 +250,9 @@ pub struct AgentEnded {
     pub stderr: Option<Digest>,
     /// The last thing it said, cut and with secrets blotted out.
     pub last_words: String,
+    /// What it used: launches and agent time as Quorate saw them, the rest as it said itself.
+    #[serde(default)]
+    pub used: Amount,
 }
 
 /// How one launch of an agent ended.
@@ -240,6 +275,10 @@ pub enum AgentOutcome {
     Idle,
     /// The node ended it because the machine ran out of memory.
     MemoryPressure,
+    /// It had used what was set aside for it.
+    BudgetSpent {
+        unit: Unit,
+    },
     /// Ended because the run was.
     Cancelled,
     NotStarted {
@@ -266,6 +305,7 @@ impl std::fmt::Display for AgentOutcome {
             Self::DiskLimit => f.write_str("disk limit"),
             Self::Idle => f.write_str("idle"),
             Self::MemoryPressure => f.write_str("memory pressure"),
+            Self::BudgetSpent { unit } => write!(f, "its {unit} were used up"),
             Self::Cancelled => f.write_str("cancelled"),
             Self::NotStarted { reason } => write!(f, "not started: {reason}"),
         }
@@ -281,9 +321,16 @@ pub enum TaskOutcome {
     Failed {
         reason: String,
     },
-    /// A task it depends on did not land.
+    /// What it depends on has not happened and will not.
     Blocked {
         by: TaskId,
+    },
+    /// Its deadline passed before it was done.
+    DeadlinePassed,
+    /// A budget it spends from was used up.
+    OverBudget {
+        account: String,
+        unit: Unit,
     },
 }
 
@@ -318,6 +365,8 @@ pub enum RunOutcome {
     Complete,
     /// The run's own wall time was over.
     WallLimit,
+    /// Every task came to its end, some of them because a budget was used up.
+    BudgetSpent,
     /// The result branch was moved by somebody else.
     BranchMoved,
 }

@@ -102,6 +102,7 @@ fn compare(
         subject: &subject,
         checks: &checks,
         memory: MEMORY,
+        sandbox: None,
         validator: None,
         repository: repository.path(),
         scratch: &run.path.join("scratch"),

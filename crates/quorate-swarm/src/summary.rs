@@ -3,6 +3,7 @@
 use quorate_base::{Digest, GitOid};
 use serde::Serialize;
 
+use crate::budget::{Account, Unit};
 use crate::record::TaskOutcome;
 use crate::state::{Settled, State, TaskState};
 
@@ -24,7 +25,20 @@ pub struct RunSummary {
     /// Changes proposed and not settled yet.
     pub pending: Vec<String>,
     pub agents: Vec<AgentRow>,
+    /// Budgets, and what has been spent of them.
+    pub budgets: Vec<BudgetRow>,
     pub wall_s: f64,
+}
+
+/// One bound of one account.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct BudgetRow {
+    pub account: String,
+    pub unit: Unit,
+    pub limit: u64,
+    pub spent: u64,
+    /// For agents at work.
+    pub set_aside: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -51,7 +65,7 @@ pub struct UnfinishedTask {
     pub reason: String,
 }
 
-/// One launch of an agent. Tokens and cost are null: no agent has reported any.
+/// One launch of an agent. Tokens and cost are null where the agent does not tell them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AgentRow {
     pub id: String,
@@ -106,8 +120,26 @@ pub fn summarise(state: &State) -> RunSummary {
         unfinished: unfinished(state),
         pending,
         agents: agents(state),
+        budgets: budgets(state),
         wall_s: state.last_at.since(state.started_at).as_secs_f64(),
     }
+}
+
+fn budgets(state: &State) -> Vec<BudgetRow> {
+    let ledger = &state.ledger;
+    let row = |account: &Account, unit| {
+        Some(BudgetRow {
+            account: account.to_string(),
+            unit,
+            limit: ledger.budget(account).of(unit)?,
+            spent: ledger.spent(account).of(unit),
+            set_aside: ledger.in_hand(account).of(unit),
+        })
+    };
+    ledger
+        .accounts()
+        .flat_map(|account| Unit::ALL.into_iter().filter_map(move |unit| row(account, unit)))
+        .collect()
 }
 
 fn state_word(state: &State) -> &'static str {
@@ -116,6 +148,7 @@ fn state_word(state: &State) -> &'static str {
         None => "open",
         Some(RunOutcome::Complete) => "complete",
         Some(RunOutcome::WallLimit) => "wall-limit",
+        Some(RunOutcome::BudgetSpent) => "budget-spent",
         Some(RunOutcome::BranchMoved) => "branch-moved",
     }
 }
@@ -129,7 +162,11 @@ fn unfinished(state: &State) -> Vec<UnfinishedTask> {
         let (word, reason) = match outcome {
             TaskOutcome::NoChange => ("no-change", "the agent finished and changed nothing".to_owned()),
             TaskOutcome::Failed { reason } => ("failed", reason.clone()),
-            TaskOutcome::Blocked { by } => ("blocked", format!("task {by} did not land")),
+            TaskOutcome::Blocked { by } => ("blocked", format!("task {by} did not land, or never began")),
+            TaskOutcome::OverBudget { account, unit } => {
+                ("over-budget", format!("the {unit} of {account} were used up"))
+            }
+            TaskOutcome::DeadlinePassed => ("deadline", "its deadline passed before it was done".to_owned()),
         };
         UnfinishedTask { task: task.to_string(), outcome: word, reason }
     })
@@ -139,8 +176,12 @@ fn unfinished(state: &State) -> Vec<UnfinishedTask> {
 fn agents(state: &State) -> Vec<AgentRow> {
     let spec = &state.started.spec;
     let role = |task| {
-        let agent = spec.task(task).and_then(|task| spec.agents.get(&task.agent));
+        let agent = state.task_spec(task).and_then(|task| spec.agents.get(&task.agent));
         agent.map_or("specialist", |agent| agent.role.name())
+    };
+    let told = |task, unit| {
+        let agent = state.task_spec(task).and_then(|task| spec.agents.get(&task.agent));
+        agent.is_some_and(|agent| agent.usage.tells(unit))
     };
     let mut rows: Vec<AgentRow> = state
         .launches
@@ -155,8 +196,8 @@ fn agents(state: &State) -> Vec<AgentRow> {
             wall_s: launch.wall.as_secs_f64(),
             cpu_s: launch.cpu.as_secs_f64(),
             memory_peak_bytes: launch.memory_peak.0,
-            tokens: None,
-            cost_usd: None,
+            tokens: told(&launch.task, Unit::Tokens).then_some(launch.used.tokens),
+            cost_usd: told(&launch.task, Unit::Cost).then_some(launch.used.cost_micros as f64 / 1e6),
             containment: launch.containment.clone(),
             last_words: launch.last_words.clone(),
         })

@@ -325,6 +325,11 @@ impl RunDir {
         self.path.join("output")
     }
 
+    /// Temporary files of agents at work, a folder for each launch.
+    pub fn temporary(&self) -> PathBuf {
+        self.path.join("tmp")
+    }
+
     pub fn panels(&self) -> PathBuf {
         self.path.join("panels")
     }

@@ -45,6 +45,14 @@ pub(crate) enum Command {
     Certify(Certify),
     /// Check a certificate offline
     Verify(Verify),
+    /// End the nodes at work here, their agents, and everything these have started; runs can be resumed
+    Stop {
+        /// The run, wherever it works; all of this workspace if left out
+        run: Option<String>,
+        /// Every node of yours on this machine
+        #[arg(long, conflicts_with = "run")]
+        all: bool,
+    },
     /// Show where a run stands
     Status {
         /// The run; the newest if left out
@@ -70,6 +78,9 @@ pub(crate) enum Command {
     /// Show ballots
     #[command(subcommand)]
     Ballot(Ballot),
+    /// List and remove worktrees that runs have left
+    #[command(subcommand)]
+    Worktree(Worktree),
     /// The workspace's memory: what its agents and people remember together
     Memory(Memory),
     /// The workspace's bus: publish, subscribe, look
@@ -155,6 +166,18 @@ pub(crate) enum Ballot {
         ballot: String,
         #[arg(long)]
         run: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Worktree {
+    /// Every worktree that is left, and what is in it
+    List,
+    /// Remove those in which nothing would be lost; exit with 1 if others stay
+    Clean {
+        /// Remove the others too, and lose what is in them
+        #[arg(long)]
+        force: bool,
     },
 }
 

@@ -22,10 +22,10 @@ pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
     Ok(bytes)
 }
 
-/// A name for a new run that sorts by time: date, time of day (UTC), and a random ending.
+/// A name for a new run that sorts by time: date, time of day (UTC, to the millisecond), and a random ending.
 pub(crate) fn new_run_id(prefix: &str) -> anyhow::Result<RunId> {
     let at = now().to_string();
-    let digits: String = at.chars().take(19).filter(|c| c.is_ascii_digit() || *c == 'T').collect();
+    let digits: String = at.chars().take(23).filter(|c| c.is_ascii_digit() || *c == 'T').collect();
     let [a, b, c] = random::<3>().context("no randomness from the operating system")?;
     Ok(RunId::new(format!("{}-{prefix}{a:02x}{b:02x}{c:02x}", digits.to_lowercase()))?)
 }

@@ -70,6 +70,15 @@ pub(crate) fn line(record: &Record, state: &State) -> Option<(anstyle::Style, St
             let again = if *attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
             (PLAIN, format!("{agent:<12} works on {task} (process {pid}{again})"))
         }
+        Record::LeaseGranted { task, resources, tokens } => {
+            let held: Vec<_> =
+                resources.iter().zip(tokens).map(|(on, token)| format!("{on} (token {token})")).collect();
+            (DIM, format!("{task:<12} holds {}", cut(&held.join(", "), 120)))
+        }
+        Record::LeaseEnded { task } => (DIM, format!("{task:<12} has given its leases back")),
+        Record::LaunchWaits { agent, task, reason } => {
+            (DOUBT, format!("{agent:<12} cannot start {task} yet: {reason}"))
+        }
         Record::AgentEnded(ended) => {
             let style = if ended.outcome.succeeded() { PLAIN } else { DOUBT };
             let text = format!(
@@ -106,13 +115,21 @@ pub(crate) fn line(record: &Record, state: &State) -> Option<(anstyle::Style, St
             );
             (DOUBT, text)
         }
+        // Said again and again; the table has the sums.
+        Record::UsageReported { .. } => return None,
         Record::AgentLost { agent, task, .. } => {
             (DOUBT, format!("{agent:<12} was interrupted on {task}; it starts over"))
         }
         Record::TaskClosed { task, outcome } => match outcome {
             TaskOutcome::NoChange => (PLAIN, format!("{task:<12} nothing to change")),
             TaskOutcome::Failed { reason } => (BAD, format!("{task:<12} given up: {reason}")),
-            TaskOutcome::Blocked { by } => (BAD, format!("{task:<12} not started: {by} did not land")),
+            TaskOutcome::Blocked { by } => {
+                (BAD, format!("{task:<12} not started: what it waits for of {by} will not come"))
+            }
+            TaskOutcome::OverBudget { account, unit } => {
+                (BAD, format!("{task:<12} given up: the {unit} of {account} are used up"))
+            }
+            TaskOutcome::DeadlinePassed => (BAD, format!("{task:<12} given up: its deadline has passed")),
         },
         Record::ChangeProposed(change) => {
             let text = format!(

@@ -16,6 +16,7 @@ pub(crate) use group::{kill_marked, members, remove_marked};
 use offer::Offer;
 
 use crate::command::Limits;
+use crate::sandbox::{self, SandboxLayer};
 
 /// Name of the folder all groups are made in.
 const FOLDER: &str = "quorate";
@@ -24,6 +25,7 @@ const FOLDER: &str = "quorate";
 #[derive(Debug, Clone)]
 pub struct Containment {
     offer: Option<Arc<Offer>>,
+    sandbox: sandbox::Offer,
 }
 
 /// One thing this machine can or cannot do.
@@ -72,26 +74,31 @@ impl Controller {
 impl Containment {
     /// Finds out what works here, by trying it.
     pub fn probe() -> Self {
-        Self::of(Offer::find(FOLDER))
+        Self::of(Offer::find(FOLDER), sandbox::Offer::probe())
     }
 
     /// As [`Containment::probe`], without cgroup v2, whatever the machine offers.
     pub fn probe_v1() -> Self {
-        Self::of(Offer { v2: None, ..Offer::find(FOLDER) })
+        Self::of(Offer { v2: None, ..Offer::find(FOLDER) }, sandbox::Offer::probe())
     }
 
     /// For a process that is itself contained: groups of its children lie inside its own, and die with it.
     pub fn nested() -> Self {
-        Self::of(Offer::inside(FOLDER))
+        Self::of(Offer::inside(FOLDER), sandbox::Offer::probe())
     }
 
     /// Without any layer but sessions and `/proc`, whatever the machine offers.
     pub fn plain() -> Self {
-        Self { offer: None }
+        Self::of(Offer::default(), sandbox::Offer::default())
     }
 
-    fn of(offer: Offer) -> Self {
-        Self { offer: (!offer.is_empty()).then(|| Arc::new(offer)) }
+    fn of(offer: Offer, sandbox: sandbox::Offer) -> Self {
+        Self { offer: (!offer.is_empty()).then(|| Arc::new(offer)), sandbox }
+    }
+
+    /// What it offers for a sandbox.
+    pub(crate) fn sandbox(&self) -> &sandbox::Offer {
+        &self.sandbox
     }
 
     /// What holds here, for people.
@@ -111,7 +118,7 @@ impl Containment {
         let pids = version(Controller::Pids, "the kernel holds it over the whole tree");
         let cpu = version(Controller::Cpu, "the kernel holds `cpus` over the whole tree");
         let pressure = std::fs::metadata("/proc/pressure/memory").is_ok();
-        vec![
+        let mut layers = vec![
             layer("process group and session", true, "every process starts in its own".into(), ""),
             layer(
                 "end of whole trees",
@@ -159,7 +166,15 @@ impl Containment {
                 },
                 "a kernel with CONFIG_PSI, started without psi=0",
             ),
-        ]
+        ];
+        for (wall, name) in [
+            (SandboxLayer::Landlock, "sandbox: landlock"),
+            (SandboxLayer::Seccomp, "sandbox: seccomp"),
+            (SandboxLayer::Namespaces, "sandbox: namespaces"),
+        ] {
+            layers.push(layer(name, self.sandbox.has(wall), self.sandbox.detail(wall), wall.hint()));
+        }
+        layers
     }
 
     /// A group for one tree, where the machine has groups.

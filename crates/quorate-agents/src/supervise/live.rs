@@ -38,6 +38,8 @@ pub(super) struct Live {
     pub(super) token: String,
     pub(super) limits: Limits,
     pub(super) files: [PathBuf; 2],
+    /// Which layer of the sandbox holds what.
+    pub(super) sandbox: Vec<String>,
     pub(super) began: Instant,
     pub(super) known: BTreeMap<u32, u64>,
     pub(super) searched: Instant,
@@ -161,6 +163,7 @@ impl Live {
             layers.push(format!("disk: {held}"));
         }
         layers.push("open files: RLIMIT_NOFILE".to_owned());
+        layers.extend(self.sandbox.iter().cloned());
         layers
     }
 

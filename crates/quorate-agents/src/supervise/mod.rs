@@ -11,10 +11,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use quorate_base::{ByteCount, Millis};
 use rustix::event::{EventfdFlags, eventfd};
@@ -26,6 +26,7 @@ use crate::containment::{Containment, Controller, Group};
 use crate::disk::DiskWatch;
 use crate::idle::Progress;
 use crate::reaper;
+use crate::sandbox::{self, Enclosure};
 use crate::sys::{self, Setup};
 use crate::tree;
 use live::{Live, Pause, Seen};
@@ -107,10 +108,17 @@ pub enum SpawnError {
     NotFound { program: PathBuf },
     #[error("`{}` cannot be run: {source}", program.display())]
     NotExecutable { program: PathBuf, source: io::Error },
+    #[error(
+        "`{}` cannot be run: {source}; where it is a script, its sandbox must be able to read what runs it: name the folder in `read`",
+        program.display()
+    )]
+    NotExecutableInside { program: PathBuf, source: io::Error },
     #[error("the folder {} is not there", cwd.display())]
     NoFolder { cwd: PathBuf },
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Sandbox(#[from] sandbox::Error),
     #[error("no process could be started: {0}")]
     System(io::Error),
 }
@@ -204,19 +212,32 @@ impl Running {
     }
 
     /// Waits for the end of the whole tree.
-    pub fn wait(self) -> Result<Ended, WaitError> {
-        self.wait_noting(|_| {})
+    pub fn wait(mut self) -> Result<Ended, WaitError> {
+        loop {
+            match self.wait_for(Duration::MAX, |_| {}) {
+                Ok(ended) => return ended,
+                Err(running) => self = running,
+            }
+        }
     }
 
-    /// Waits for the end of the whole tree, and hears what the supervisor has to say before.
-    pub fn wait_noting(self, mut heard: impl FnMut(Note)) -> Result<Ended, WaitError> {
+    /// Waits for the end of the whole tree, so long at most, and hears what the supervisor has to say before; after that
+    /// time it is given back.
+    pub fn wait_for(
+        self,
+        time: Duration,
+        mut heard: impl FnMut(Note),
+    ) -> Result<Result<Ended, WaitError>, Self> {
+        let began = Instant::now();
         loop {
-            match self.news.recv().map_err(|_| WaitError::Lost)? {
-                News::Note(note) => heard(note),
-                News::Ended(ended) => {
+            match self.news.recv_timeout(time.saturating_sub(began.elapsed())) {
+                Ok(News::Note(note)) => heard(note),
+                Ok(News::Ended(ended)) => {
                     let _ = self.thread.join();
-                    return ended;
+                    return Ok(ended);
                 }
+                Err(RecvTimeoutError::Timeout) => return Err(self),
+                Err(RecvTimeoutError::Disconnected) => return Ok(Err(WaitError::Lost)),
             }
         }
     }
@@ -286,6 +307,13 @@ impl Supervisor {
         child.args(&command.args).current_dir(&command.cwd).env_clear().envs(&command.env);
         child.env("QUORATE_RUN", &command.marker).env("QUORATE_PROCESS", &token);
         child.stdout(open(&command.stdout)?).stderr(open(&command.stderr)?).stdin(self.stdin()?);
+        let (enclosure, entrant) = match &command.sandbox {
+            None => (None, None),
+            Some(sandbox) => {
+                let (enclosure, entrant) = Enclosure::prepare(command, sandbox, self.containment.sandbox())?;
+                (Some(enclosure), Some(entrant))
+            }
+        };
         let held = group.as_ref().is_some_and(|group| group.holds(Controller::Pids).is_some());
         let setup = Setup {
             // Without a group, ancestry is all that tells whose an orphan is.
@@ -298,13 +326,12 @@ impl Supervisor {
             // Whole seconds, and one more: the watchdog's exact limit comes first.
             cpu_seconds: limits.cpu.0 / 1000 + 2,
             open_files: limits.open_files,
+            sandbox: entrant,
         };
         sys::prepare(&mut child, setup);
         let began = Instant::now();
-        let child = reaper::start(&mut child, group.as_ref()).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => SpawnError::NotFound { program: command.program.clone() },
-            _ => SpawnError::NotExecutable { program: command.program.clone(), source },
-        })?;
+        let child = reaper::start(&mut child, group.as_ref());
+        let child = child.map_err(|source| self.refusal(source, enclosure.as_ref()))?;
         let pid = child.id();
         let pidfd =
             i32::try_from(pid).ok().and_then(Pid::from_raw).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
@@ -322,6 +349,7 @@ impl Supervisor {
             token,
             limits,
             files: [command.stdout.clone(), command.stderr.clone()],
+            sandbox: enclosure.map_or_else(Vec::new, |enclosure| enclosure.lines),
             began,
             known: BTreeMap::new(),
             searched: began,
@@ -333,6 +361,25 @@ impl Supervisor {
             control: self.control,
             news: self.news,
         })
+    }
+
+    /// Why there is no process: it could not enter its sandbox, or not become the program.
+    fn refusal(&self, source: io::Error, enclosure: Option<&Enclosure>) -> SpawnError {
+        let program = self.command.program.clone();
+        let source = match enclosure {
+            None => source,
+            Some(enclosure) => match enclosure.failure(source) {
+                Ok(error) => return error.into(),
+                Err(source) if source.kind() == io::ErrorKind::PermissionDenied => {
+                    return SpawnError::NotExecutableInside { program, source };
+                }
+                Err(source) => source,
+            },
+        };
+        match source.kind() {
+            io::ErrorKind::NotFound => SpawnError::NotFound { program },
+            _ => SpawnError::NotExecutable { program, source },
+        }
     }
 
     /// Input comes from a file nobody else can find, so that neither side waits for the other.

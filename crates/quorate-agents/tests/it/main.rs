@@ -6,6 +6,7 @@ mod bounds;
 mod escape;
 mod nested;
 mod room;
+mod sandbox;
 mod standstill;
 
 use std::ffi::OsString;

@@ -28,7 +28,11 @@ impl Folder {
 
 impl Room {
     pub(crate) fn new() -> Self {
-        Self::of(Folder::Own(tempfile::tempdir().unwrap()))
+        Self::own(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn own(folder: tempfile::TempDir) -> Self {
+        Self::of(Folder::Own(folder))
     }
 
     /// In a folder that another room has made.
@@ -64,6 +68,7 @@ impl Room {
                 idle: None,
                 grace: Millis(300),
             },
+            sandbox: None,
             marker: self.marker.clone(),
         }
     }

@@ -1,5 +1,7 @@
 //! Agents that do nothing, and agents that are made to do nothing.
 
+use std::time::Duration;
+
 use quorate_agents::{Note, Outcome, spawn};
 use quorate_base::Millis;
 
@@ -12,7 +14,7 @@ fn an_idle_process_is_told_of_asked_and_ended() {
     command.limits.idle = Some(Millis(500));
     let mut notes = Vec::new();
     let running = spawn(&command, &quorate_agents::Containment::probe()).unwrap();
-    let ended = running.wait_noting(|note| notes.push(note)).unwrap();
+    let ended = running.wait_for(Duration::from_secs(20), |note| notes.push(note)).unwrap().unwrap();
     assert_eq!(ended.outcome, Outcome::Idle, "{ended:?}");
     let [Note::Idle { silent }] = notes[..] else { panic!("{notes:?}") };
     assert!(silent >= Millis(500));

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::program::{Error, io_at};
 
 /// Removes a folder with all in it; a link is removed and never followed, and one that is not there is no error.
-pub(super) fn remove_folder(path: &Path) -> Result<(), Error> {
+pub(crate) fn remove_folder(path: &Path) -> Result<(), Error> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(io_at(path)(error)),

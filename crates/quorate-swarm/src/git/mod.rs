@@ -6,17 +6,21 @@
 
 mod copy;
 mod folder;
+mod ignored;
 mod landing;
 mod private;
 mod program;
 mod source;
 mod worktree;
 
+pub(crate) use folder::remove_folder;
+
 pub use copy::init_from_copy;
+pub(crate) use ignored::ignored_matching;
 pub use landing::{LandError, branch_head, is_branch_name, land};
 pub use private::{Identity, Merge, PathChange, PathStatus, PrivateRepository};
 pub use program::Error;
 pub use source::{Source, discover};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

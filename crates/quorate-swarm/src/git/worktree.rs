@@ -5,6 +5,7 @@
 //! in it, so that contents are compared.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use quorate_base::GitOid;
 use rustix::fs::{FlockOperation, flock};
 
 use super::folder::remove_folder;
+use super::ignored::forget;
 use super::private::PrivateRepository;
 use super::program::{Error, Git, io_at, split_nul, to_path};
 use super::source::Source;
@@ -21,9 +23,12 @@ use super::source::Source;
 /// Name of the file beside git's own that says which commit a worktree was made of.
 const BASE: &str = "quorate-base";
 
+/// The most folders of objects looked at that borrow from each other; git itself follows five links.
+const BORROWED_MAX: usize = 32;
+
 static SCRAPS: AtomicU64 = AtomicU64::new(0);
 
-/// A file name nobody else has, removed with the value.
+/// A name nobody else has; a file there is removed with the value.
 #[derive(Debug)]
 pub(super) struct Scrap(pub(super) PathBuf);
 
@@ -40,43 +45,88 @@ impl PrivateRepository {
     }
 
     /// Checks a commit out in a folder of its own, which must be empty or not there. HEAD is detached.
+    ///
+    /// Git's own folder for the worktree is made here rather than by `git worktree add`, so that one call of git is enough,
+    /// and the files are written by several processes where they are many.
     pub fn add_worktree(&self, path: &Path, commit: &GitOid) -> Result<(), Error> {
         let path = std::path::absolute(path).map_err(io_at(path))?;
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(io_at(parent))?;
+        fs::create_dir_all(&path).map_err(io_at(&path))?;
+        let path = path.canonicalize().map_err(io_at(&path))?;
+        if fs::read_dir(&path).map_err(io_at(&path))?.next().is_some() {
+            return Err(io_at(&path)(io::ErrorKind::DirectoryNotEmpty.into()));
         }
         let admin = self.register(&path, commit)?;
-        let base = admin.join(BASE);
-        fs::write(&base, commit.as_str()).map_err(io_at(&base))?;
-        // The only time the worktree's own index is written; from now on it is its agent's.
         self.git()?;
-        Git::in_dir(&admin)
+        // The only time the worktree's own index is written; from now on it is its agent's.
+        let files = Git::in_dir(&admin)
             .env("GIT_WORK_TREE", &path)
             .in_folder(&path)
-            .args(["reset", "--quiet", "--hard", "--no-recurse-submodules"])
-            .run()?;
-        Ok(())
+            .args(["-c", "checkout.workers=0", "read-tree", "-u", "--reset", "--no-recurse-submodules"])
+            .arg(commit.as_str())
+            .run();
+        if files.is_err() {
+            self.remove_worktree(&path)?;
+        }
+        files.map(drop)
     }
 
-    /// Makes a worktree without files; answers git's own folder for it.
+    /// Makes a worktree without files; answers git's own folder for it. The folder appears whole, because git fails where
+    /// it finds one half made.
     fn register(&self, path: &Path, commit: &GitOid) -> Result<PathBuf, Error> {
         let _turn = self.turn()?;
-        // One left half made by a git that was killed would make every later one fail.
+        if let Some(old) = self.admin_of(path)? {
+            self.remove_admin(&old)?;
+        }
+        // One that an agent's own git left half made would make every git fail that looks at all of them.
         for admin in self.admins()? {
             if fs::metadata(admin.join("commondir")).map_or(0, |metadata| metadata.len()) == 0 {
-                remove_folder(&admin)?;
+                self.remove_admin(&admin)?;
             }
         }
-        self.git()?
-            .args(["worktree", "add", "--quiet", "--no-checkout", "--detach", "--force"])
-            .arg(path)
-            .arg(commit.as_str())
-            .run()?;
-        self.admin_of(path)?.ok_or_else(|| Error::NotARepository { path: path.to_owned() })
+        let aside = self.scrap();
+        let mut gitdir = path.join(".git").into_os_string().into_encoded_bytes();
+        gitdir.push(b'\n');
+        let write = || -> io::Result<()> {
+            fs::create_dir(&aside.0)?;
+            fs::write(aside.0.join("gitdir"), &gitdir)?;
+            fs::write(aside.0.join("commondir"), "../..\n")?;
+            fs::write(aside.0.join("HEAD"), format!("{commit}\n"))?;
+            fs::write(aside.0.join(BASE), commit.as_str())
+        };
+        write().map_err(io_at(&aside.0))?;
+        let admins = self.path().join("worktrees");
+        fs::create_dir_all(&admins).map_err(io_at(&admins))?;
+        // Refs are named by it. Worktrees in different folders may have the same name.
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        let mut n = 0_u64;
+        let admin = loop {
+            let admin = admins.join(if n == 0 { name.clone() } else { format!("{name}-{n}") });
+            match fs::rename(&aside.0, &admin) {
+                Ok(()) => break admin,
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::AlreadyExists
+                            | io::ErrorKind::DirectoryNotEmpty
+                            | io::ErrorKind::NotADirectory
+                    ) =>
+                {
+                    n += 1;
+                }
+                Err(error) => return Err(io_at(&admin)(error)),
+            }
+        };
+        let mut link = b"gitdir: ".to_vec();
+        link.extend(admin.as_os_str().as_encoded_bytes());
+        link.push(b'\n');
+        let file = path.join(".git");
+        fs::write(&file, link).map_err(io_at(&file))?;
+        Ok(admin)
     }
 
-    /// Waits until nobody else, in any process, is adding or removing a worktree: git looks at all of them when it adds
-    /// one, and fails where it finds one half made.
+    /// Waits until nobody else, in any process, is making or removing git's own folder for a worktree: each looks at all of
+    /// them.
     fn turn(&self) -> Result<fs::File, Error> {
         let path = self.path().join("worktrees.lock");
         let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path);
@@ -85,11 +135,36 @@ impl PrivateRepository {
         Ok(file)
     }
 
+    /// Removes git's own folder for a worktree, at once for everybody who looks.
+    fn remove_admin(&self, admin: &Path) -> Result<(), Error> {
+        let aside = self.scrap();
+        match fs::rename(admin, &aside.0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(io_at(admin)(error)),
+            Ok(()) => remove_folder(&aside.0),
+        }
+    }
+
     /// Removes a worktree, also one half made or half removed; one that is not there is no error.
     pub fn remove_worktree(&self, path: &Path) -> Result<(), Error> {
         remove_folder(path)?;
         let _turn = self.turn()?;
-        self.admin_of(path)?.map_or(Ok(()), |admin| remove_folder(&admin))
+        self.admin_of(path)?.map_or(Ok(()), |admin| self.remove_admin(&admin))
+    }
+
+    /// Removes a worktree of which it is not known what its agent committed there: the commit HEAD is at stays, held by a
+    /// ref of its own.
+    pub fn retire_worktree(&self, path: &Path) -> Result<(), Error> {
+        if let Some(admin) = self.admin_of(path)? {
+            let head = fs::read_to_string(admin.join("HEAD")).unwrap_or_default();
+            // A branch holds its own commit, and what is no commit is nothing to keep.
+            if let Ok(head) = head.trim().parse::<GitOid>()
+                && self.tree_of(&head).is_ok()
+            {
+                self.keep(&head)?;
+            }
+        }
+        self.remove_worktree(path)
     }
 
     /// Empties a folder of worktrees of everything but those to be kept.
@@ -101,7 +176,7 @@ impl PrivateRepository {
             if path.starts_with(&below) && !keep.contains(&path) {
                 remove_folder(&path)?;
                 let _turn = self.turn()?;
-                remove_folder(&admin)?;
+                self.remove_admin(&admin)?;
             }
         }
         // A worktree that was being made is not registered yet.
@@ -121,6 +196,25 @@ impl PrivateRepository {
     /// The folders of all worktrees, those of worktrees that are gone included.
     pub fn list(&self) -> Result<Vec<PathBuf>, Error> {
         Ok(self.worktrees()?.into_iter().map(|(_, path)| path).collect())
+    }
+
+    /// What must be readable so that git answers in a worktree: its own settings and objects, those they borrow, and
+    /// git's folder for this worktree. The others' folders and all refs are left out.
+    pub fn visible_in(&self, worktree: &Path) -> Result<Vec<PathBuf>, Error> {
+        let admin = self.admin_of(worktree)?;
+        let admin = admin.ok_or_else(|| Error::NotARepository { path: worktree.to_owned() })?;
+        let mut paths = vec![admin];
+        let files = ["config", "HEAD", "packed-refs", "shallow"].map(|name| self.path().join(name));
+        paths.extend(files.into_iter().filter(|path| path.exists()));
+        let mut objects = vec![self.path().join("objects")];
+        for _ in 0..BORROWED_MAX {
+            let Some(folder) = objects.pop() else { break };
+            let borrowed = fs::read(folder.join("info").join("alternates")).unwrap_or_default();
+            let lines = borrowed.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+            objects.extend(lines.map(|line| folder.join(to_path(line))).filter(|path| path.is_dir()));
+            paths.push(folder);
+        }
+        Ok(paths)
     }
 
     /// Git's own folders for all worktrees.
@@ -150,7 +244,7 @@ impl PrivateRepository {
     }
 
     /// Git's own folder for a worktree; found by its place, never by what stands in it.
-    fn admin_of(&self, path: &Path) -> Result<Option<PathBuf>, Error> {
+    pub(super) fn admin_of(&self, path: &Path) -> Result<Option<PathBuf>, Error> {
         let path = canonical(path);
         Ok(self
             .worktrees()?
@@ -160,7 +254,7 @@ impl PrivateRepository {
     }
 
     /// The commit a worktree was made of, wherever its agent has moved HEAD since.
-    fn base_of(&self, path: &Path) -> Result<GitOid, Error> {
+    pub(crate) fn base_of(&self, path: &Path) -> Result<GitOid, Error> {
         let admin = self.admin_of(path)?.ok_or_else(|| Error::NotARepository { path: path.to_owned() })?;
         let base = admin.join(BASE);
         let text = fs::read_to_string(&base).map_err(io_at(&base))?;
@@ -179,8 +273,8 @@ impl PrivateRepository {
         Ok(self.git()?.env("GIT_WORK_TREE", &path).env("GIT_INDEX_FILE", &index.0).in_folder(&path))
     }
 
-    /// The tree of everything in a worktree that is not ignored. What its agent committed or staged there makes no
-    /// difference, only what the files are.
+    /// The tree of everything in a worktree that is neither ignored nor [set apart](Self::set_apart). What its agent
+    /// committed or staged there makes no difference, only what the files are.
     pub fn snapshot(&self, path: &Path) -> Result<GitOid, Error> {
         let base = self.base_of(path)?;
         let index = self.scrap();
@@ -192,8 +286,19 @@ impl PrivateRepository {
         if let Some(link) = entered {
             return Err(Error::EmbeddedRepository { path: path.join(link) });
         }
-        refuse_embedded(git()?, path)?;
-        stage(git()?, path)?;
+        let apart = self.apart(path)?;
+        let patterns = self.apart_patterns(&apart)?;
+        let on_files = || {
+            let git = git()?;
+            Ok::<_, Error>(match &patterns {
+                Some(patterns) => git.arg("-c").arg(setting("core.excludesFile=", &patterns.0)),
+                None => git,
+            })
+        };
+        refuse_embedded(on_files()?, path)?;
+        stage(on_files()?, path)?;
+        // An ignore file of the agent's may say that they are not ignored.
+        forget(git()?, apart)?;
         let after = gitlinks(git()?)?;
         if let Some((link, _)) = after.iter().find(|(link, oid)| before.get(*link) != Some(oid)) {
             return Err(Error::EmbeddedRepository { path: path.join(link) });
@@ -245,6 +350,13 @@ impl PrivateRepository {
             (code, _, stderr) => Err(Error::Failed { args: args.join(" "), code, stderr }),
         }
     }
+}
+
+/// A setting whose value is a path.
+fn setting(name: &str, path: &Path) -> OsString {
+    let mut setting = OsString::from(name);
+    setting.push(path);
+    setting
 }
 
 /// Takes everything that is not ignored into the index of a call.

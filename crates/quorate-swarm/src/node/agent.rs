@@ -4,11 +4,16 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use quorate_agents::{Command, Limits, Note, Outcome, Stdin};
+use quorate_agents::{Command, Limits, Note, Outcome, Sandbox, Stdin};
 use quorate_base::{AgentId, ByteCount, ChangeId, Digest, GitOid, Millis, TaskId};
 
+use super::equip::Equipped;
+use super::follow::{Follower, exceeded};
 use super::{Error, Job};
+use crate::budget::{Amount, Source};
+use crate::enclose::{self, Enclosing};
 use crate::git::{self, Identity};
 use crate::record::{AgentEnded, AgentOutcome, ChangeProposed, Record, TaskOutcome};
 use crate::spec::file::fill;
@@ -16,6 +21,10 @@ use crate::spec::{AgentSpec, SECRET_LEN_MIN, TaskSpec, sounds_secret};
 
 /// Time between asking an agent to end and ending it.
 const GRACE: Millis = Millis(700);
+/// Between looks at what an agent says it uses.
+const LOOK: Duration = Duration::from_millis(500);
+/// Between looks at an agent that says nothing of the kind.
+const NEVER: Duration = Duration::from_secs(3600);
 /// How much of an output's end is searched for last words.
 const LAST_WORDS_FROM: usize = 16 << 10;
 /// The longest last words kept.
@@ -29,6 +38,8 @@ impl Job {
         agent: &AgentId,
         attempt: u32,
         base: &GitOid,
+        wall: Millis,
+        set_aside: Amount,
     ) -> Result<Vec<Record>, Error> {
         let (task_spec, spec) = self.specs(task)?;
         let worktree = self.shared.run.worktree(agent, task, attempt);
@@ -37,7 +48,16 @@ impl Job {
         let output = self.shared.run.output();
         fs::create_dir_all(&output)
             .map_err(|source| Error::Io { what: format!("cannot create {}", output.display()), source })?;
-        let (env, secrets) = self.environment(spec, task_spec, agent, attempt);
+        let temporary = self.shared.run.temporary().join(format!("{task}.{agent}.{attempt}"));
+        let (mut env, secrets) = self.environment(spec, task_spec, agent, attempt);
+        // Held until the agent has ended.
+        let equipment = match self.equip(agent, task, &worktree)? {
+            Equipped::With(equipment) => Ok(equipment),
+            Equipped::Impossible(reason) => Err(reason),
+            Equipped::Stopping => return Ok(Vec::new()),
+        };
+        env.extend(equipment.iter().flat_map(|equipment| equipment.env.clone()));
+        let sandbox = self.sandbox(spec, &worktree, &temporary, &mut env);
         let value = |name: &str| match name {
             "objective" => Some(task_spec.objective.clone()),
             "task" => Some(task.to_string()),
@@ -48,6 +68,10 @@ impl Job {
             "swarm-dir" => Some(self.shared.swarm_dir.to_string_lossy().into_owned()),
             _ => None,
         };
+        let (sandbox, refusal) = match sandbox {
+            Ok(sandbox) => (sandbox, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
         let command = Command {
             program: self.program(&spec.program),
             args: spec.args.iter().map(|arg| fill(arg, value).into()).collect(),
@@ -57,7 +81,7 @@ impl Job {
             stdout: output.join(format!("{task}.{attempt}.out")),
             stderr: output.join(format!("{task}.{attempt}.err")),
             limits: Limits {
-                wall: spec.limits.wall,
+                wall,
                 memory: spec.limits.memory,
                 cpu: spec.limits.cpu,
                 output: spec.limits.output,
@@ -68,6 +92,7 @@ impl Job {
                 idle: spec.limits.idle,
                 grace: GRACE,
             },
+            sandbox,
             marker: self.state.started.run.to_string(),
         };
         let mut ended = AgentEnded {
@@ -83,8 +108,17 @@ impl Job {
             stdout: None,
             stderr: None,
             last_words: String::new(),
+            used: Amount::default(),
         };
-        let waited = match quorate_agents::spawn(&command, &self.shared.containment) {
+        let (mut follower, mut over) = (None, None);
+        let spawned = match (&equipment, refusal) {
+            (Err(reason), _) => Err(reason.clone()),
+            (Ok(_), Some(reason)) => Err(reason),
+            (Ok(_), None) => {
+                quorate_agents::spawn(&command, &self.shared.containment).map_err(|error| error.to_string())
+            }
+        };
+        let waited = match spawned {
             Ok(running) => {
                 let pid = running.pid();
                 self.leash.hold(running.control());
@@ -94,19 +128,43 @@ impl Job {
                     attempt,
                     base: base.clone(),
                     pid,
+                    set_aside,
                 });
-                let heard = |note| match note {
-                    Note::Idle { silent } => self.tell(Record::AgentIdle {
-                        agent: agent.clone(),
-                        task: task.clone(),
-                        attempt,
-                        silent,
-                    }),
+                let follower = follower.insert(Follower::new(&command.stdout, spec.usage));
+                let (mut running, mut told) = (running, Amount::default());
+                let ended = loop {
+                    let look = if spec.usage == Source::None { NEVER } else { LOOK };
+                    let heard = |note| match note {
+                        Note::Idle { silent } => self.tell(Record::AgentIdle {
+                            agent: agent.clone(),
+                            task: task.clone(),
+                            attempt,
+                            silent,
+                        }),
+                    };
+                    running = match running.wait_for(look, heard) {
+                        Ok(ended) => break ended,
+                        Err(running) => running,
+                    };
+                    let used = follower.used();
+                    if over.is_none() {
+                        over = exceeded(used, set_aside);
+                        if over.is_some() {
+                            running.control().cancel();
+                        }
+                    }
+                    if used != told {
+                        told = used;
+                        self.tell(Record::UsageReported { task: task.clone(), used });
+                    }
                 };
-                running.wait_noting(heard).map_err(|error| error.to_string())
+                ended.map_err(|error| error.to_string())
             }
-            Err(error) => Err(error.to_string()),
+            Err(reason) => Err(reason),
         };
+        drop(equipment);
+        // What cannot be removed now is swept when the run ends.
+        let _ = git::remove_folder(&temporary);
         match waited {
             Ok(end) => {
                 ended.outcome = outcome(&end.outcome);
@@ -118,6 +176,11 @@ impl Job {
             }
             Err(reason) => ended.outcome = AgentOutcome::NotStarted { reason },
         }
+        if let (Some(unit), AgentOutcome::Cancelled) = (over, &ended.outcome) {
+            ended.outcome = AgentOutcome::BudgetSpent { unit };
+        }
+        let said = follower.as_mut().map(Follower::used).unwrap_or_default();
+        ended.used = Amount { launches: 1, agent_time_ms: ended.wall.0, ..said };
         if ended.outcome == AgentOutcome::Cancelled {
             // The node is stopping: the launch is found unfinished, and repeated, when the run is resumed.
             return Ok(Vec::new());
@@ -140,7 +203,9 @@ impl Job {
         let repository = &self.shared.repository;
         let worktree = self.shared.run.worktree(agent, task, attempt);
         if !worktree.is_dir() {
-            return Ok(vec![Record::AgentLost { agent: agent.clone(), task: task.clone(), attempt }]);
+            // What it used was written down when it ended.
+            let used = Amount::default();
+            return Ok(vec![Record::AgentLost { agent: agent.clone(), task: task.clone(), attempt, used }]);
         }
         let base_tree = repository.tree_of(base)?;
         let tree = match repository.snapshot(&worktree) {
@@ -184,8 +249,36 @@ impl Job {
     fn specs(&self, task: &TaskId) -> Result<(&TaskSpec, &AgentSpec), Error> {
         let spec = &self.state.started.spec;
         let missing = || Error::Invariant(format!("the run has no task {task}, or no agent for it"));
-        let task = spec.task(task).ok_or_else(missing)?;
+        let task = self.state.task_spec(task).ok_or_else(missing)?;
         Ok((task, spec.agents.get(&task.agent).ok_or_else(missing)?))
+    }
+
+    /// The sandbox of a launch, where its declaration has one.
+    fn sandbox(
+        &self,
+        spec: &AgentSpec,
+        worktree: &Path,
+        temporary: &Path,
+        env: &mut BTreeMap<OsString, OsString>,
+    ) -> Result<Option<Sandbox>, enclose::Error> {
+        let Some(sandbox) = &spec.sandbox else { return Ok(None) };
+        enclose::tell(env, &spec.env, temporary);
+        enclose::make_temporary(temporary)?;
+        // What agents share of downloads lies in the store, of which they see nothing else.
+        let caches = !self.state.started.spec.worktree.caches.is_empty();
+        let caches = caches.then(|| self.shared.workspace.store_dir().join("caches"));
+        let own: Vec<&Path> = caches.as_deref().into_iter().collect();
+        let enclosing = Enclosing {
+            spec: sandbox,
+            store: &self.shared.workspace.store_dir(),
+            folder: &self.shared.swarm_dir,
+            repository: &self.shared.repository,
+            worktree,
+            temporary,
+            own: &own,
+            env,
+        };
+        enclosing.sandbox().map(Some)
     }
 
     fn program(&self, program: &str) -> PathBuf {
@@ -218,6 +311,10 @@ impl Job {
             ("QUORATE_ATTEMPT", attempt.to_string()),
         ];
         env.extend(own.map(|(name, value)| (name.into(), value.into())));
+        let grants: Vec<_> = self.state.leases.held_by(&task.id).collect();
+        if let Ok(leases) = serde_json::to_string(&grants) {
+            env.insert("QUORATE_LEASES".into(), leases.into());
+        }
         (env, secrets)
     }
 

@@ -100,6 +100,7 @@ impl Job {
                 idle: None,
                 grace: Millis(700),
             },
+            sandbox: None,
             marker: self.state.started.run.to_string(),
         };
         let outcome = match quorate_agents::spawn(&command, &self.shared.containment) {
@@ -198,6 +199,7 @@ impl Job {
             checks: spec.checks.iter().map(|(name, check)| (name.clone(), check.spec.clone())).collect(),
             assigned: spec.assignment(validator),
             memory: spec.gate.memory,
+            sandbox: spec.gate.sandbox.as_ref().map(|sandbox| sandbox.below(&self.shared.swarm_dir)),
             reports: if step == Step::Vote { ballot.reports.values().cloned().collect() } else { Vec::new() },
             statement,
             vote: ballot.votes.get(validator).cloned().filter(|_| step == Step::Countersign),

@@ -6,6 +6,8 @@
 
 mod agent;
 mod ask;
+mod equip;
+mod follow;
 mod landing;
 mod pressure;
 mod start;
@@ -21,9 +23,10 @@ use std::time::Duration;
 use quorate_agents::{Containment, Control};
 use quorate_base::{AgentId, BallotId, ChangeId, TaskId, Timestamp, ValidatorId};
 
-use crate::decide::decide;
+use crate::decide::{Launch, Launching, decide};
 use crate::git::{self, PrivateRepository};
 use crate::journal::{self, Journal};
+use crate::nodes;
 use crate::plan::{Work, plan};
 use crate::record::{Record, Stamped, Step};
 use crate::state::{Inconsistent, State, TaskState};
@@ -43,6 +46,8 @@ pub enum Error {
     Workspace(#[from] workspace::Error),
     #[error(transparent)]
     Journal(#[from] journal::Error),
+    #[error(transparent)]
+    Nodes(#[from] nodes::Error),
     #[error(transparent)]
     State(#[from] Inconsistent),
     #[error(transparent)]
@@ -102,6 +107,8 @@ pub struct Node {
     surroundings: Surroundings,
     fault: Fault,
     _lock: Option<workspace::Lock>,
+    /// By which `quorate stop` finds it.
+    known: Option<nodes::Registered>,
 }
 
 /// What the working threads share; none of it changes.
@@ -191,6 +198,8 @@ impl Leash {
 #[derive(Debug)]
 struct InHand {
     leash: Leash,
+    /// What is launched.
+    launch: Option<Launch>,
     thread: thread::JoinHandle<()>,
 }
 
@@ -227,7 +236,7 @@ impl Node {
     ) -> Result<Left, Error> {
         let mut guard = Guard::new(&self.state.started.spec.node);
         loop {
-            self.conclude()?;
+            self.conclude(in_hand)?;
             if self.state.outcome.is_some() {
                 return Ok(Left::Finished);
             }
@@ -238,7 +247,7 @@ impl Node {
             let records = guard.look(&self.state, in_hand);
             self.commit(records)?;
             self.start_work(sender, in_hand);
-            match receiver.recv_timeout(TICK) {
+            match receiver.recv_timeout(self.patience()) {
                 Ok(news) => self.take(news, in_hand)?,
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => unreachable!("the node holds a sender"),
@@ -246,10 +255,28 @@ impl Node {
         }
     }
 
+    /// Launches in hand of which the state does not know yet.
+    fn launching(&self, in_hand: &BTreeMap<Key, InHand>) -> Launching {
+        let waits = |task: &TaskId| matches!(self.state.tasks.get(task), Some(TaskState::Waiting { .. }));
+        let launching = in_hand.iter().filter_map(|(key, work)| match key {
+            Key::Task(task) if waits(task) => Some((task.clone(), work.launch.clone()?)),
+            _ => None,
+        });
+        launching.collect()
+    }
+
+    /// How long to wait for news: something may follow from the time alone.
+    fn patience(&self) -> Duration {
+        let now = (self.surroundings.clock)();
+        let until = |at: Timestamp| at.since(now).to_duration() + Duration::from_millis(1);
+        self.state.next_time().map_or(TICK, |at| until(at).min(TICK))
+    }
+
     /// Draws every conclusion there is.
-    fn conclude(&mut self) -> Result<(), Error> {
+    fn conclude(&mut self, in_hand: &BTreeMap<Key, InHand>) -> Result<(), Error> {
         loop {
-            let records = decide(&self.state, (self.surroundings.clock)());
+            let launching = self.launching(in_hand);
+            let records = decide(&self.state, (self.surroundings.clock)(), &launching);
             if records.is_empty() {
                 return Ok(());
             }
@@ -258,7 +285,7 @@ impl Node {
     }
 
     fn start_work(&self, sender: &Sender<News>, in_hand: &mut BTreeMap<Key, InHand>) {
-        let wanted = plan(&self.state);
+        let wanted = plan(&self.state, (self.surroundings.clock)(), &self.launching(in_hand));
         let keys: BTreeSet<Key> = wanted.iter().map(Key::from).collect();
         // Panels whose question is no longer asked stop costing anything.
         for (key, work) in in_hand.iter() {
@@ -280,13 +307,19 @@ impl Node {
             };
             let name = format!("{key:?}").chars().take(15).collect();
             let done = key.clone();
+            let launch = match &work {
+                Work::Launch { agent, set_aside, .. } => {
+                    Some(Launch { agent: agent.clone(), set_aside: *set_aside })
+                }
+                _ => None,
+            };
             let spawned = thread::Builder::new().name(name).spawn(move || {
                 let answer = job.perform(&work);
                 // The node may have stopped listening.
                 let _ = job.sender.send(News::Done(done, answer));
             });
             match spawned {
-                Ok(thread) => drop(in_hand.insert(key, InHand { leash, thread })),
+                Ok(thread) => drop(in_hand.insert(key, InHand { leash, launch, thread })),
                 // No thread now: the work follows from the state again at the next look.
                 Err(_) => return,
             }
@@ -378,18 +411,12 @@ impl Node {
 
     /// A copy of the part of the state a piece of work needs; the work never sees it change.
     fn view(&self, work: &Work) -> Arc<State> {
-        let mut view = State { launches: Vec::new(), ballots: BTreeMap::new(), ..self.state.clone() };
-        let ballot = match work {
-            Work::Ask { ballot, .. } | Work::Certify { ballot } => Some(ballot),
-            Work::Land { change, .. } => {
-                self.state.changes.get(change).and_then(|change| change.ballots.last())
-            }
-            _ => None,
+        let (change, ballot) = match work {
+            Work::Ask { ballot, .. } | Work::Certify { ballot } => (None, Some(ballot)),
+            Work::Land { change, .. } | Work::Prepare { change, .. } => (Some(change), None),
+            Work::Harvest { .. } | Work::Launch { .. } => (None, None),
         };
-        if let Some((id, ballot)) = ballot.and_then(|id| Some((id, self.state.ballots.get(id)?))) {
-            view.ballots.insert(id.clone(), ballot.clone());
-        }
-        Arc::new(view)
+        Arc::new(self.state.about(change, ballot))
     }
 }
 
@@ -410,7 +437,9 @@ impl Job {
             Work::Ask { ballot, validator, step, .. } => self.ask(ballot, validator, *step),
             Work::Prepare { change, onto } => self.prepare(change, onto),
             Work::Harvest { task, agent, attempt, base } => self.harvest(task, agent, *attempt, base),
-            Work::Launch { task, agent, attempt, base } => self.launch(task, agent, *attempt, base),
+            Work::Launch { task, agent, attempt, base, wall, set_aside } => {
+                self.launch(task, agent, *attempt, base, *wall, *set_aside)
+            }
         }
     }
 
@@ -434,6 +463,7 @@ impl Shared {
                 _ => {}
             }
         }
+        git::remove_folder(&self.run.temporary())?;
         Ok(())
     }
 }
@@ -441,9 +471,9 @@ impl Shared {
 impl State {
     /// Launches that were under way.
     pub(crate) fn interrupted(&self) -> Vec<(AgentId, TaskId, u32)> {
-        self.tasks
-            .iter()
-            .filter_map(|(task, at)| match at {
+        self.agenda
+            .running()
+            .filter_map(|task| match self.tasks.get(task)? {
                 TaskState::Running { agent, attempt, .. } => Some((agent.clone(), task.clone(), *attempt)),
                 _ => None,
             })

@@ -74,7 +74,7 @@ impl Guard {
         let wall_left = Millis(spec.wall.0.saturating_sub(now.0));
         let mut watched = vec![(None, own, NODE_MAX, wall_left)];
         for (attempt, agent) in agents {
-            let declared = spec.task(&agent.task).and_then(|task| spec.agents.get(&task.agent));
+            let declared = state.task_spec(&agent.task).and_then(|task| spec.agents.get(&task.agent));
             if let Some(limits) = declared.map(|declared| declared.limits) {
                 let worked = Millis(now.0.saturating_sub(agent.since.0));
                 let left = Millis(limits.wall.0.saturating_sub(worked.0));
@@ -101,16 +101,13 @@ impl Guard {
 
 /// Agents at work, with their attempts.
 fn agents(state: &State, in_hand: &BTreeMap<Key, InHand>, now: Millis) -> Vec<(u32, AgentMemory)> {
-    let running = state.tasks.iter().filter_map(|(task, at)| match at {
-        TaskState::Running { attempt, .. } => Some((task, *attempt)),
-        _ => None,
-    });
+    let running = state.interrupted().into_iter();
     running
-        .filter_map(|(task, attempt)| {
+        .filter_map(|(_, task, attempt)| {
             let usage = in_hand.get(&Key::Task(task.clone()))?.leash.process()?.usage_now();
             let lived = usage.wall.0.saturating_add(usage.paused.0);
             let since = Millis(now.0.saturating_sub(lived));
-            Some((attempt, AgentMemory { task: task.clone(), since, resident: usage.memory }))
+            Some((attempt, AgentMemory { task, since, resident: usage.memory }))
         })
         .collect()
 }

@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use quorate_agents::Containment;
-use quorate_base::{ChangeId, GitOid, RunId};
+use quorate_base::{ChangeId, GitOid, RunId, TaskId, Timestamp};
 
+use super::follow::Follower;
 use super::landing::conflict_evidence;
 use super::{Error, Fault, Node, Shared, Surroundings};
+use crate::budget::Amount;
 use crate::git::{self, Merge, PrivateRepository, Source};
 use crate::journal::{self, Journal};
+use crate::nodes;
 use crate::record::{ChangeProposed, Elector, Record, RunKind, RunStarted, Stamped};
 use crate::spec::RunSpec;
 use crate::state::{State, TaskState};
@@ -97,6 +100,7 @@ impl Node {
         let kind =
             if matches!(start.place, Where::Certify { .. }) { RunKind::Certify } else { RunKind::Swarm };
         let mut first = Vec::new();
+        let mut include_from = None;
         let (target, repository, base) = match start.place {
             Where::Repository { source, base } => {
                 let repository = PrivateRepository::create(&run.repository(), &source)?;
@@ -104,6 +108,7 @@ impl Node {
             }
             Where::Copy { folder } => {
                 let source = git::init_from_copy(&run.copy(), &folder, now)?;
+                include_from = folder.canonicalize().ok();
                 let base = source.head_commit()?;
                 let repository = PrivateRepository::create(&run.repository(), &source)?;
                 (source.top().to_owned(), repository, base)
@@ -138,6 +143,10 @@ impl Node {
             }
         }
         let base_tree = repository.tree_of(&base)?;
+        let spent_today = match start.spec.budget.day.is_none() {
+            true => Amount::default(),
+            false => spent_on(workspace, now),
+        };
         let started = Record::RunStarted(Box::new(RunStarted {
             run: start.run,
             kind,
@@ -149,9 +158,11 @@ impl Node {
             branch,
             electorate,
             quorate_version: start.version,
+            spent_today,
         }));
         keep_path(run, "target", &target)?;
         keep_path(run, "swarm-dir", &start.swarm_dir)?;
+        keep_path(run, "include-from", &include_from.unwrap_or_else(|| target.clone()))?;
         let mut journal = Journal::create(&run.journal(), start.journal_id)?;
         let payload = serde_json::to_vec(&started)?;
         let seq = journal.append(now, &[&payload])?.first().copied().unwrap_or(0);
@@ -169,6 +180,7 @@ impl Node {
             surroundings,
             lock,
         );
+        node.known = Some(nodes::register(&node.state.started.run, workspace.root())?);
         node.commit(first)?;
         Ok(node)
     }
@@ -204,6 +216,7 @@ impl Node {
             surroundings,
             lock,
         );
+        node.known = Some(nodes::register(run, workspace.root())?);
         let keep: BTreeSet<PathBuf> = node
             .state
             .tasks
@@ -213,8 +226,10 @@ impl Node {
                 _ => None,
             })
             .collect();
-        node.shared.sweep(&keep)?;
         let lost = node.state.interrupted();
+        let used: Vec<Amount> =
+            lost.iter().map(|(_, task, attempt)| node.used_by_lost(task, *attempt)).collect();
+        node.shared.sweep(&keep)?;
         let resumption = Resumption {
             orphans: u32::try_from(orphans).unwrap_or(u32::MAX),
             torn_bytes: torn.map_or(0, |torn| torn.bytes),
@@ -222,13 +237,28 @@ impl Node {
         };
         let mut records =
             vec![Record::Resumed { orphans: resumption.orphans, torn_bytes: resumption.torn_bytes }];
-        records.extend(lost.into_iter().map(|(agent, task, attempt)| Record::AgentLost {
+        records.extend(lost.into_iter().zip(used).map(|((agent, task, attempt), used)| Record::AgentLost {
             agent,
             task,
             attempt,
+            used,
         }));
         node.commit(records)?;
         Ok((node, resumption))
+    }
+
+    /// What a launch had used when the node died, by what is left of its output.
+    fn used_by_lost(&self, task: &TaskId, attempt: u32) -> Amount {
+        let spec = self.state.task_spec(task);
+        let source =
+            spec.and_then(|spec| self.state.started.spec.agents.get(&spec.agent)).map(|agent| agent.usage);
+        let output = self.shared.run.output().join(format!("{task}.{attempt}.out"));
+        let said = Follower::new(&output, source.unwrap_or_default()).used();
+        let since = match self.state.tasks.get(task) {
+            Some(TaskState::Running { since, .. }) => *since,
+            _ => self.state.last_at,
+        };
+        Amount { launches: 1, agent_time_ms: self.state.last_at.since(since).0, ..said }
     }
 
     #[expect(
@@ -263,6 +293,7 @@ impl Node {
             surroundings,
             fault: Fault::from_environment(),
             _lock: lock,
+            known: None,
         }
     }
 }
@@ -285,7 +316,7 @@ fn propose(
     merge_base: &GitOid,
     commit: &GitOid,
     base: &GitOid,
-    now: quorate_base::Timestamp,
+    now: Timestamp,
 ) -> Result<Vec<Record>, Error> {
     let tree = repository.tree_of(commit)?;
     let base_tree = repository.tree_of(merge_base)?;
@@ -349,10 +380,28 @@ fn keep_path(run: &RunDir, name: &str, path: &Path) -> Result<(), Error> {
         .map_err(|source| Error::Io { what: format!("cannot write {}", file.display()), source })
 }
 
-fn read_path(run: &RunDir, name: &str) -> Result<PathBuf, Error> {
+pub(super) fn read_path(run: &RunDir, name: &str) -> Result<PathBuf, Error> {
     use std::os::unix::ffi::OsStringExt;
     let file = run.path.join(name);
     let bytes = fs::read(&file)
         .map_err(|source| Error::Io { what: format!("cannot read {}", file.display()), source })?;
     Ok(std::ffi::OsString::from_vec(bytes).into())
+}
+
+/// What the runs of a workspace have spent on the day of `now`, in UTC. A run that cannot be read has spent nothing that could be known.
+fn spent_on(workspace: &Workspace, now: Timestamp) -> Amount {
+    const DAY_MS: u64 = 24 * 3600 * 1000;
+    let today = |time: Timestamp| time.0 / DAY_MS == now.0 / DAY_MS;
+    let mut spent = Amount::default();
+    for run in workspace.runs().unwrap_or_default() {
+        let Ok((entries, _)) = Journal::read(&workspace.run_dir(&run).journal()) else { continue };
+        for record in stamped(&entries).unwrap_or_default().iter().filter(|record| today(record.time)) {
+            spent = match &record.record {
+                Record::AgentEnded(ended) => spent.plus(ended.used),
+                Record::AgentLost { used, .. } => spent.plus(*used),
+                _ => spent,
+            };
+        }
+    }
+    spent
 }

@@ -1,7 +1,7 @@
 //! What a node does when the machine runs out of memory.
 //!
 //! [`Breaker`] decides and [`Growth`] foresees; both are pure: samples and time are arguments, and what they answer is
-//! done by the node. The order of what is done is in `docs/adr/0009-limits-and-pressure.md`.
+//! done by the node. The order of what is done is in `docs/adr/0010-limits-and-pressure.md`.
 
 mod breaker;
 mod growth;

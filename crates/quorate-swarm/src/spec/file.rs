@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Range, RangeInclusive};
 
+use quorate_agents::{Network, SandboxLayer};
 use quorate_base::{ByteCount, Millis, TaskId, ValidatorId};
 use quorate_consensus::quorum::Quorum;
 use quorate_pipeline::spec::CheckSpec;
@@ -10,13 +11,25 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::presets::{self, ENV_DEFAULT, LIMITS_DEFAULT};
-use super::{AgentLimits, AgentSpec, CheckEntry, GateSpec, NodeSpec, Role, RunSpec, TaskSpec};
+use super::raw_budget::{RawBudget, RawRunBudget, unknown};
+use super::{
+    AgentLimits, AgentSpec, CheckEntry, Dependency, GateSpec, NodeSpec, Priority, Retry, Role, RunSpec,
+    SandboxSpec, Schedule, TaskSpec, When,
+};
+use crate::budget::{Budget, RunBudget, Source};
+use crate::kit::{
+    self,
+    spec::{RawWorktree, WorktreeSpec},
+};
+use crate::lease::{InvalidLease, Wanted};
 use crate::pressure::Bound;
 
 /// The largest swarm file read.
-pub const FILE_BYTES_MAX: usize = 1 << 20;
+pub const FILE_BYTES_MAX: usize = 32 << 20;
 /// The most tasks in one run.
-pub const TASKS_MAX: usize = 10_000;
+pub const TASKS_MAX: usize = 100_000;
+/// The most leases of one task.
+pub const LEASES_MAX: usize = 100;
 /// The most instances of one agent declaration.
 pub const INSTANCES_MAX: u32 = 1_000;
 /// The most validators on a panel.
@@ -68,6 +81,7 @@ struct RawFile {
     repository: RawRepository,
     #[serde(default)]
     swarm: RawSwarm,
+    budget: Option<Spanned<RawRunBudget>>,
     #[serde(default)]
     agents: BTreeMap<Spanned<String>, RawAgent>,
     #[serde(default)]
@@ -75,6 +89,7 @@ struct RawFile {
     #[serde(default)]
     gate: RawGate,
     #[serde(default)]
+    worktree: RawWorktree,
     node: RawNode,
     checks: Option<BTreeMap<Spanned<String>, RawCheck>>,
 }
@@ -92,6 +107,7 @@ struct RawRepository {
 struct RawSwarm {
     agents_at_once: Option<Spanned<u32>>,
     wall: Option<Millis>,
+    schedule: Option<Schedule>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -113,7 +129,24 @@ struct RawAgent {
     count: Option<Spanned<u32>>,
     attempts: Option<Spanned<u32>>,
     #[serde(default)]
+    retry: RawRetry,
+    budget: Option<Spanned<RawBudget>>,
+    launch_budget: Option<Spanned<RawBudget>>,
+    usage: Option<Source>,
+    #[serde(default)]
     limits: RawLimits,
+    #[serde(default)]
+    sandbox: RawSandbox,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawSandbox {
+    enabled: Option<Spanned<bool>>,
+    read: Option<Vec<Spanned<String>>>,
+    write: Option<Vec<Spanned<String>>>,
+    network: Option<Spanned<String>>,
+    require: Option<Vec<Spanned<String>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -130,6 +163,22 @@ struct RawLimits {
     idle: Option<Spanned<String>>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawRetry {
+    backoff: Option<Millis>,
+    backoff_max: Option<Millis>,
+}
+
+impl RawRetry {
+    fn resolve(&self) -> Retry {
+        let usual = Retry::default();
+        let (backoff, most) =
+            (self.backoff.unwrap_or(usual.backoff), self.backoff_max.unwrap_or(usual.backoff_max));
+        Retry { backoff, backoff_max: most.max(backoff) }
+    }
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RawTask {
@@ -137,7 +186,39 @@ struct RawTask {
     agent: Spanned<String>,
     objective: Option<String>,
     #[serde(default)]
-    after: Vec<Spanned<String>>,
+    after: Vec<Spanned<RawDependency>>,
+    #[serde(default)]
+    leases: Vec<Spanned<String>>,
+    #[serde(default)]
+    priority: Priority,
+    deadline: Option<Millis>,
+    estimate: Option<Millis>,
+    budget: Option<Spanned<RawBudget>>,
+}
+
+/// A task's id, or that and what must have happened to it.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum RawDependency {
+    Id(String),
+    Whole(RawWhole),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawWhole {
+    task: String,
+    #[serde(default)]
+    when: When,
+}
+
+impl RawDependency {
+    fn parts(&self) -> (&str, When) {
+        match self {
+            Self::Id(id) => (id, When::Landed),
+            Self::Whole(whole) => (&whole.task, whole.when),
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -150,6 +231,7 @@ struct RawGate {
     timeout: Option<Millis>,
     memory: Option<ByteCount>,
     env: Option<Vec<String>>,
+    sandbox: Option<RawSandbox>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -189,6 +271,7 @@ pub fn parse(origin: &str, text: &str, detected: &BTreeMap<String, CheckEntry>) 
         }
     };
     let tasks = at.tasks(&raw.tasks, &agents, &objective)?;
+    let budget = at.budgets(&raw, &agents, &tasks)?;
     let agents_at_once = match &raw.swarm.agents_at_once {
         Some(count) => at.positive(count, "agents-at-once", INSTANCES_MAX)?,
         None => 4,
@@ -206,10 +289,13 @@ pub fn parse(origin: &str, text: &str, detected: &BTreeMap<String, CheckEntry>) 
         objective,
         agents_at_once,
         wall: raw.swarm.wall.unwrap_or(Millis::from_secs(4 * 3600)),
+        schedule: raw.swarm.schedule.unwrap_or_default(),
+        budget,
         agents,
         tasks,
         gate,
         checks,
+        worktree: at.worktree(&raw.worktree)?,
         node: at.node(&raw.node)?,
     };
     Ok(SwarmFile {
@@ -242,6 +328,12 @@ pub fn parse_agents(origin: &str, text: &str) -> Result<BTreeMap<String, AgentSp
     Place { origin, text }.agents(&raw.agents)
 }
 
+/// Reads only what worktrees come with, for the same.
+pub fn parse_worktree(origin: &str, text: &str) -> Result<WorktreeSpec, Error> {
+    let raw = deserialize(origin, text)?;
+    Place { origin, text }.worktree(&raw.worktree)
+}
+
 /// The gate of a run without a file: five validators, one of which may be faulty.
 pub fn gate_default() -> GateSpec {
     GateSpec {
@@ -252,6 +344,7 @@ pub fn gate_default() -> GateSpec {
         timeout: Millis::from_secs(30 * 60),
         memory: ByteCount::mib(4096),
         env: ENV_DEFAULT.iter().map(|name| (*name).to_owned()).collect(),
+        sandbox: None,
     }
 }
 
@@ -292,6 +385,10 @@ impl Place<'_> {
         ValidatorId::new(name.get_ref().as_str()).map_err(|error| {
             self.invalid(name.span(), error.to_string(), "for example `tests` or `security`")
         })
+    }
+
+    fn worktree(&self, raw: &RawWorktree) -> Result<WorktreeSpec, Error> {
+        kit::spec::check(raw).map_err(|(span, message, hint)| self.invalid(span, message, &hint))
     }
 
     fn gate(&self, raw: &RawGate) -> Result<GateSpec, Error> {
@@ -338,6 +435,9 @@ impl Place<'_> {
         gate.memory = raw.memory.unwrap_or(gate.memory);
         if let Some(env) = &raw.env {
             gate.env.clone_from(env);
+        }
+        if let Some(sandbox) = &raw.sandbox {
+            gate.sandbox = self.sandbox(sandbox, None)?;
         }
         Ok(gate)
     }
@@ -499,7 +599,16 @@ impl Place<'_> {
                 .unwrap_or_else(|| base.as_ref().map_or_else(Vec::new, |base| base.secrets.clone())),
             count: raw.count.as_ref().map_or(Ok(1), |count| self.positive(count, "count", INSTANCES_MAX))?,
             attempts: raw.attempts.as_ref().map_or(Ok(1), |count| self.positive(count, "attempts", 100))?,
+            retry: raw.retry.resolve(),
+            budget: self.budget(raw.budget.as_ref())?,
+            launch_budget: self.budget(raw.launch_budget.as_ref())?,
+            // A program of another name may speak another way.
+            usage: raw.usage.unwrap_or(match (&base, &raw.program) {
+                (Some(base), None) => base.usage,
+                _ => Source::None,
+            }),
             limits: self.limits(&raw.limits)?,
+            sandbox: self.sandbox(&raw.sandbox, base.and_then(|base| base.sandbox))?,
         })
     }
 
@@ -568,6 +677,85 @@ impl Place<'_> {
         })
     }
 
+    /// What a declaration asks for, on top of its preset. Nothing where it is switched off.
+    fn sandbox(&self, raw: &RawSandbox, preset: Option<SandboxSpec>) -> Result<Option<SandboxSpec>, Error> {
+        let says_more =
+            raw.read.is_some() || raw.write.is_some() || raw.network.is_some() || raw.require.is_some();
+        if let Some(enabled) = raw.enabled.as_ref().filter(|enabled| !*enabled.get_ref()) {
+            if says_more {
+                let hint = "remove `enabled = false`, or everything else of the sandbox";
+                return Err(self.invalid(enabled.span(), "a sandbox that is off holds nothing".into(), hint));
+            }
+            return Ok(None);
+        }
+        let mut spec = preset.unwrap_or_default();
+        for (paths, all) in [(&raw.read, &mut spec.read), (&raw.write, &mut spec.write)] {
+            for path in paths.iter().flatten() {
+                let text = path.get_ref();
+                if text.is_empty() || text.contains('\0') {
+                    let hint =
+                        "write an absolute path, one below the home (`~/data`), or one relative to this file";
+                    return Err(self.invalid(path.span(), "this is no path".into(), hint));
+                }
+                all.push(text.clone());
+            }
+        }
+        if let Some(network) = &raw.network {
+            spec.network = self.one_of(network, "network", &Network::ALL)?;
+        }
+        if let Some(layers) = &raw.require {
+            let layers = layers.iter().map(|layer| self.one_of(layer, "sandbox layer", &SandboxLayer::ALL));
+            spec.require = layers.collect::<Result<_, _>>()?;
+        }
+        Ok(Some(spec))
+    }
+
+    fn one_of<T: Copy>(&self, word: &Spanned<String>, what: &str, known: &[(&str, T)]) -> Result<T, Error> {
+        let found = known.iter().find(|(name, _)| *name == word.get_ref()).map(|(_, value)| *value);
+        found.ok_or_else(|| {
+            let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
+            let message = format!("there is no {what} `{}`", word.get_ref());
+            self.invalid(word.span(), message, &format!("allowed are {}", names.join(", ")))
+        })
+    }
+
+    fn budget(&self, raw: Option<&Spanned<RawBudget>>) -> Result<Budget, Error> {
+        let Some(raw) = raw else { return Ok(Budget::default()) };
+        let hint = "write dollars as a number such as 2.5";
+        raw.get_ref().resolve().map_err(|message| self.invalid(raw.span(), message, hint))
+    }
+
+    /// The budgets of the run; refused where nobody would know when they are used up.
+    fn budgets(
+        &self,
+        raw: &RawFile,
+        agents: &BTreeMap<String, AgentSpec>,
+        tasks: &[TaskSpec],
+    ) -> Result<RunBudget, Error> {
+        let own = raw.budget.as_ref();
+        let hint = "write dollars as a number such as 2.5";
+        let all =
+            own.map(|own| own.get_ref().resolve().map_err(|message| self.invalid(own.span(), message, hint)));
+        let all = all.transpose()?.unwrap_or_default();
+        if own.is_some_and(|own| own.get_ref().allows_unknown()) {
+            return Ok(all);
+        }
+        for (name, declared) in &raw.agents {
+            let Some(agent) = agents.get(name.get_ref()) else { continue };
+            let mut budgets = vec![all.run, all.day, agent.budget, agent.launch_budget];
+            budgets.extend(tasks.iter().filter(|task| task.agent == *name.get_ref()).map(|task| task.budget));
+            if let Some(unit) = unknown(agent, &budgets) {
+                let span = declared.budget.as_ref().map_or_else(|| name.span(), Spanned::span);
+                return Err(self.invalid(
+                    span,
+                    format!("a budget bounds the {unit} of agent `{}`, which does not tell them", name.get_ref()),
+                    "set `usage` to how it tells them (claude, codex, opencode, lines), or `allow-unknown = true` under [budget]",
+                ));
+            }
+        }
+        Ok(all)
+    }
+
     fn argument(&self, arg: &Spanned<String>) -> Result<String, Error> {
         let text = arg.get_ref();
         if text.contains('\0') {
@@ -584,6 +772,19 @@ impl Place<'_> {
             }
         }
         Ok(text.clone())
+    }
+
+    fn leases(&self, raw: &[Spanned<String>]) -> Result<Vec<Wanted>, Error> {
+        if let Some(beyond) = raw.get(LEASES_MAX) {
+            let message = format!("there are {} leases", raw.len());
+            return Err(self.invalid(beyond.span(), message, &format!("a task may have {LEASES_MAX}")));
+        }
+        let hint = "for example \"file:src/lib.rs\", \"folder:docs\", \"name:database\", or shared, \"read:folder:docs\"";
+        let parse = |lease: &Spanned<String>| {
+            let wrong = |error: InvalidLease| self.invalid(lease.span(), error.to_string(), hint);
+            lease.get_ref().parse::<Wanted>().map_err(wrong)
+        };
+        Ok(Wanted::in_order(raw.iter().map(parse).collect::<Result<Vec<_>, _>>()?))
     }
 
     fn tasks(
@@ -627,21 +828,32 @@ impl Place<'_> {
             }
             let mut after = Vec::new();
             for wanted in &task.after {
-                if !ids.contains(wanted.get_ref().as_str()) {
+                let (on, when) = wanted.get_ref().parts();
+                if !ids.contains(on) {
                     let known: Vec<_> = ids.iter().copied().take(20).collect();
-                    let message = format!("there is no task `{}`", wanted.get_ref());
+                    let message = format!("there is no task `{on}`");
                     return Err(self.invalid(
                         wanted.span(),
                         message,
                         &format!("tasks are {}", known.join(", ")),
                     ));
                 }
-                let wanted = TaskId::new(wanted.get_ref().as_str())
+                let on = TaskId::new(on)
                     .map_err(|error| self.invalid(wanted.span(), error.to_string(), "name a task's id"))?;
-                after.push(wanted);
+                after.push(Dependency { task: on, when });
             }
             let objective = task.objective.clone().unwrap_or_else(|| objective.to_owned());
-            tasks.push(TaskSpec { id, agent: task.agent.get_ref().clone(), objective, after });
+            tasks.push(TaskSpec {
+                id,
+                agent: task.agent.get_ref().clone(),
+                objective,
+                after,
+                priority: task.priority,
+                deadline: task.deadline,
+                estimate: task.estimate,
+                leases: self.leases(&task.leases)?,
+                budget: self.budget(task.budget.as_ref())?,
+            });
         }
         if let Some(cycle) = first_on_a_cycle(&tasks) {
             let span = raw
@@ -707,12 +919,7 @@ fn one_task_an_instance(agents: &BTreeMap<String, AgentSpec>, objective: &str) -
         for n in 1..=agent.count {
             let id = if agent.count == 1 { name.clone() } else { format!("{name}-{n}") };
             if let Ok(id) = TaskId::new(id) {
-                tasks.push(TaskSpec {
-                    id,
-                    agent: name.clone(),
-                    objective: objective.to_owned(),
-                    after: Vec::new(),
-                });
+                tasks.push(TaskSpec::new(id, name, objective));
             }
         }
     }
@@ -721,22 +928,25 @@ fn one_task_an_instance(agents: &BTreeMap<String, AgentSpec>, objective: &str) -
 
 /// A task that can only start after itself, if there is one.
 fn first_on_a_cycle(tasks: &[TaskSpec]) -> Option<TaskId> {
-    let mut done: BTreeSet<&TaskId> = BTreeSet::new();
-    let mut left: Vec<&TaskSpec> = tasks.iter().collect();
-    while !left.is_empty() {
-        let before = left.len();
-        left.retain(|task| {
-            let ready = task.after.iter().all(|id| done.contains(id));
-            if ready {
-                done.insert(&task.id);
-            }
-            !ready
-        });
-        if left.len() == before {
-            return left.first().map(|task| task.id.clone());
+    let numbers: BTreeMap<&TaskId, usize> =
+        tasks.iter().enumerate().map(|(number, task)| (&task.id, number)).collect();
+    let mut waits_for: Vec<usize> = tasks.iter().map(|task| task.after.len()).collect();
+    let mut dependents = vec![Vec::new(); tasks.len()];
+    for (number, task) in tasks.iter().enumerate() {
+        for on in task.after.iter().filter_map(|on| numbers.get(&on.task)) {
+            dependents[*on].push(number);
         }
     }
-    None
+    let mut free: Vec<usize> = (0..tasks.len()).filter(|number| waits_for[*number] == 0).collect();
+    while let Some(number) = free.pop() {
+        for dependent in &dependents[number] {
+            waits_for[*dependent] -= 1;
+            if waits_for[*dependent] == 0 {
+                free.push(*dependent);
+            }
+        }
+    }
+    waits_for.iter().position(|left| *left > 0).map(|number| tasks[number].id.clone())
 }
 
 #[cfg(test)]

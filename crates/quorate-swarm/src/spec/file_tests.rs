@@ -116,6 +116,46 @@ fn a_check_belongs_to_a_validator_of_the_panel_and_does_one_thing() {
 }
 
 #[test]
+fn a_tasks_leases_are_read_in_the_order_in_which_they_are_taken() {
+    let with = |leases: &str| {
+        format!("objective = \"x\"\n{AGENT}[[tasks]]\nid = \"t\"\nagent = \"a\"\nleases = [{leases}]\n")
+    };
+    let task = read(&with("\"name:db\", \"read:file:b\", \"folder:./docs/\", \"file:b\""))
+        .unwrap()
+        .spec
+        .tasks
+        .remove(0);
+    let leases: Vec<String> = task.leases.iter().map(ToString::to_string).collect();
+    assert_eq!(leases, ["file:b", "folder:docs", "name:db"]);
+    refused(&with("\"src/lib.rs\""), ":7:", &["names no lease", "file:src/lib.rs"]);
+    refused(&with("\"file:../x\""), ":7:", &["stays below"]);
+}
+
+#[test]
+fn what_worktrees_come_with_is_checked_where_it_is_written() {
+    let with = |line: &str| format!("objective = \"x\"\n{AGENT}[worktree]\n{line}\n");
+    assert_eq!(read(&with("ports-each = 3")).unwrap().spec.worktree.ports_each, 3);
+    refused(&with("ports = \"9000\""), ":5:", &["no range", "20000-29999"]);
+    refused(&with("caches = [\"maven\"]"), ":5:", &["maven", "cargo, npm, pip"]);
+    refused(&with("prots = 1"), "line 5", &["prots", "ports-each"]);
+}
+
+#[test]
+fn what_an_older_quorate_wrote_down_can_still_be_read() {
+    let text = format!("objective = \"x\"\n{AGENT}[[tasks]]\nid = \"t\"\nagent = \"a\"\n");
+    let spec = read(&text).unwrap().spec;
+    let mut old = serde_json::to_value(&spec).unwrap();
+    for later in ["worktree", "schedule", "budget"] {
+        old.as_object_mut().unwrap().remove(later).unwrap();
+    }
+    for later in ["retry", "budget", "launch_budget", "usage"] {
+        old["agents"]["a"].as_object_mut().unwrap().remove(later).unwrap();
+    }
+    assert_eq!(old["tasks"][0].as_object().unwrap().len(), 4, "{old:#}");
+    assert_eq!(serde_json::from_value::<RunSpec>(old).unwrap(), spec);
+}
+
+#[test]
 fn a_circle_of_tasks_is_refused() {
     let task =
         |id: &str, after: &str| format!("[[tasks]]\nid = \"{id}\"\nagent = \"a\"\nafter = [\"{after}\"]\n");
@@ -152,4 +192,61 @@ fn placeholders_fill_once_and_never_from_a_value() {
     assert_eq!(fill("do: {objective}!", value), "do: write {task} $(rm -rf /)!");
     assert_eq!(fill("{{task} {\"json\": {}} {task}", value), "{task} {\"json\": {}} t");
     assert_eq!(placeholders("{task} {{no} {\"j\":1} {odd"), ["task"]);
+}
+
+#[test]
+fn the_example_in_the_documents_is_what_it_says() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/swarm-file.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    let example = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let spec = parse("swarm-file.md", example, &BTreeMap::new()).unwrap().spec;
+    assert_eq!((spec.tasks.len(), spec.agents.len(), spec.agents_at_once), (3, 2, 8));
+    let usual =
+        parse("x", "objective = \"x\"\n[agents.a]\nprogram = \"a\"\n", &BTreeMap::new()).unwrap().spec;
+    let agent = &usual.agents["a"];
+    // The defaults of its tables.
+    assert_eq!(
+        (usual.agents_at_once, usual.wall, usual.schedule),
+        (4, Millis::from_secs(4 * 3600), Schedule::Priority)
+    );
+    assert_eq!(
+        (agent.attempts, agent.retry.backoff, agent.retry.backoff_max),
+        (1, Millis(500), Millis::from_secs(60))
+    );
+    let worktree = &usual.worktree;
+    assert_eq!((worktree.ports.first, worktree.ports.last, worktree.ports_each), (20_000, 29_999, 10));
+    assert_eq!((worktree.include_max, worktree.caches.len()), (ByteCount::mib(256), 0));
+}
+
+fn sandbox(lines: &str) -> Option<SandboxSpec> {
+    let file = read(&format!("objective = \"x\"\n[agents.a]\n{lines}")).unwrap();
+    file.spec.agents["a"].sandbox.clone()
+}
+
+#[test]
+fn an_agent_is_enclosed_unless_the_file_says_otherwise() {
+    let plain = sandbox("program = \"true\"\n").unwrap();
+    assert_eq!(plain, SandboxSpec::default());
+    assert_eq!((plain.network, plain.require.len()), (Network::Off, 2));
+    let cli = sandbox("preset = \"claude\"\n").unwrap();
+    assert_eq!(cli.network, Network::Open);
+    assert!(cli.own.contains(&"~/.claude/".to_owned()) && cli.write.is_empty());
+    let more = sandbox(
+        "preset = \"codex\"\n[agents.a.sandbox]\nread = [\"fixtures\"]\nwrite = [\"~/out\"]\nnetwork = \"off\"\nrequire = [\"namespaces\"]\n",
+    );
+    let more = more.unwrap();
+    assert_eq!((more.read, more.write), (vec!["fixtures".to_owned()], vec!["~/out".to_owned()]));
+    assert_eq!((more.network, more.require), (Network::Off, vec![SandboxLayer::Namespaces]));
+    assert!(more.own.contains(&"~/.codex/".to_owned()));
+    assert_eq!(sandbox("program = \"true\"\nsandbox = { enabled = false }\n"), None);
+}
+
+#[test]
+fn mistakes_in_a_sandbox_point_at_their_line_and_say_what_is_allowed() {
+    let with = |line: &str| format!("objective = \"x\"\n{AGENT}[agents.a.sandbox]\n{line}\n");
+    refused(&with("network = \"some\""), ":5:", &["no network `some`", "off, loopback, open"]);
+    refused(&with("require = [\"chroot\"]"), ":5:", &["`chroot`", "landlock, seccomp, namespaces"]);
+    refused(&with("read = [\"\"]"), ":5:", &["no path", "~/data"]);
+    refused(&with("enabled = false\nwrite = [\"x\"]"), ":5:", &["holds nothing"]);
+    refused(&with("execute = [\"x\"]"), "line 5", &["unknown field", "network"]);
 }

@@ -5,16 +5,25 @@
 
 pub mod file;
 pub mod presets;
+mod raw_budget;
+mod sandbox;
+pub mod task;
 pub mod template;
+
+pub use sandbox::SandboxSpec;
 
 use std::collections::BTreeMap;
 
-use quorate_base::{AgentId, ByteCount, Millis, TaskId, ValidatorId};
+use quorate_base::{AgentId, ByteCount, Millis, ValidatorId};
 use quorate_consensus::quorum::Quorum;
 use quorate_pipeline::spec::CheckSpec;
 use serde::{Deserialize, Serialize};
 
+use crate::budget::{Budget, RunBudget, Source};
+use crate::kit::spec::WorktreeSpec;
 use crate::pressure::Bound;
+
+pub use self::task::{Dependency, Priority, Retry, Schedule, TaskSpec, When};
 
 /// Everything a run needs to know, with no default left open.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,10 +32,18 @@ pub struct RunSpec {
     pub agents_at_once: u32,
     /// Wall time of the whole run; when it is over, agents are ended and the run stops with the limit's exit code.
     pub wall: Millis,
+    /// Which of the tasks that could start does.
+    #[serde(default)]
+    pub schedule: Schedule,
+    #[serde(default)]
+    pub budget: RunBudget,
     pub agents: BTreeMap<String, AgentSpec>,
     pub tasks: Vec<TaskSpec>,
     pub gate: GateSpec,
     pub checks: BTreeMap<String, CheckEntry>,
+    /// What agents' worktrees come with.
+    #[serde(default)]
+    pub worktree: WorktreeSpec,
     #[serde(default)]
     pub node: NodeSpec,
 }
@@ -64,7 +81,21 @@ pub struct AgentSpec {
     pub count: u32,
     /// Launches before its task is given up.
     pub attempts: u32,
+    #[serde(default)]
+    pub retry: Retry,
+    /// For all launches of this declaration together.
+    #[serde(default)]
+    pub budget: Budget,
+    /// For each launch: when it is used up, the agent is ended.
+    #[serde(default)]
+    pub launch_budget: Budget,
+    /// How it tells what it uses.
+    #[serde(default)]
+    pub usage: Source,
     pub limits: AgentLimits,
+    /// What it may reach; everything the node may where there is none, as in runs from before there were sandboxes.
+    #[serde(default)]
+    pub sandbox: Option<SandboxSpec>,
 }
 
 /// Bounds on one launch of an agent, over its whole process tree.
@@ -91,17 +122,6 @@ pub struct AgentLimits {
     pub idle: Option<Millis>,
 }
 
-/// One unit of work.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TaskSpec {
-    pub id: TaskId,
-    /// Name of the agent declaration that does it.
-    pub agent: String,
-    pub objective: String,
-    /// Tasks whose changes must have landed before this one starts.
-    pub after: Vec<TaskId>,
-}
-
 /// Which panel a change must convince.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GateSpec {
@@ -118,6 +138,9 @@ pub struct GateSpec {
     pub memory: ByteCount,
     /// Names of environment variables that checks see.
     pub env: Vec<String>,
+    /// What the commands of checks may reach beside the files they judge; everything the node may where there is none.
+    #[serde(default)]
+    pub sandbox: Option<SandboxSpec>,
 }
 
 impl GateSpec {
@@ -154,10 +177,6 @@ impl RunSpec {
         let count = self.agents.get(agent).map_or(0, |spec| spec.count);
         let name = |n: u32| if count == 1 { agent.to_owned() } else { format!("{agent}-{n}") };
         (1..=count).filter_map(|n| AgentId::new(name(n)).ok()).collect()
-    }
-
-    pub fn task(&self, id: &TaskId) -> Option<&TaskSpec> {
-        self.tasks.iter().find(|task| task.id == *id)
     }
 }
 

@@ -2,9 +2,11 @@
 //!
 //! Each is the CLI's documented headless form. None is given standard input (some treat a pipe as more prompt).
 
+use quorate_agents::Network;
 use quorate_base::{ByteCount, Millis};
 
-use super::{AgentLimits, AgentSpec, Role};
+use super::{AgentLimits, AgentSpec, Retry, Role, SandboxSpec};
+use crate::budget::{Budget, Source};
 
 /// One known agent CLI.
 #[derive(Debug, Clone, Copy)]
@@ -16,8 +18,12 @@ pub struct Preset {
     pub env: &'static [&'static str],
     /// Environment that holds credentials; blotted out of everything kept.
     pub secrets: &'static [&'static str],
+    /// Where the CLI keeps its settings, sessions and credentials: in its sandbox it may write there.
+    pub own: &'static [&'static str],
     /// How to get the program.
     pub install: &'static str,
+    /// How it tells what it uses, in the form in which it is started here.
+    pub usage: Source,
 }
 
 /// Environment every agent may see unless its declaration says otherwise.
@@ -65,7 +71,9 @@ pub const PRESETS: [Preset; 5] = [
         ],
         env: &["ANTHROPIC_BASE_URL", "CLAUDE_CONFIG_DIR"],
         secrets: &["ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"],
+        own: &["~/.claude/", "~/.claude.json", "$CLAUDE_CONFIG_DIR/", "~/.cache/claude-cli-nodejs/"],
         install: "npm install -g @anthropic-ai/claude-code",
+        usage: Source::Claude,
     },
     Preset {
         name: "codex",
@@ -73,7 +81,9 @@ pub const PRESETS: [Preset; 5] = [
         args: &["exec", "--json", "-s", "workspace-write", "{objective}"],
         env: &["CODEX_HOME", "OPENAI_BASE_URL"],
         secrets: &["OPENAI_API_KEY", "CODEX_API_KEY"],
+        own: &["~/.codex/", "$CODEX_HOME/"],
         install: "npm install -g @openai/codex",
+        usage: Source::Codex,
     },
     Preset {
         name: "gemini",
@@ -81,7 +91,9 @@ pub const PRESETS: [Preset; 5] = [
         args: &["-p", "{objective}", "-o", "stream-json", "--approval-mode", "auto_edit"],
         env: &["GOOGLE_CLOUD_PROJECT"],
         secrets: &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
+        own: &["~/.gemini/"],
         install: "npm install -g @google/gemini-cli",
+        usage: Source::None,
     },
     Preset {
         name: "opencode",
@@ -89,7 +101,14 @@ pub const PRESETS: [Preset; 5] = [
         args: &["run", "--format", "json", "{objective}"],
         env: &["OPENCODE_CONFIG"],
         secrets: &["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OPENROUTER_API_KEY"],
+        own: &[
+            "~/.config/opencode/",
+            "~/.local/share/opencode/",
+            "~/.local/state/opencode/",
+            "~/.cache/opencode/",
+        ],
         install: "npm install -g opencode-ai",
+        usage: Source::Opencode,
     },
     Preset {
         name: "aider",
@@ -97,7 +116,9 @@ pub const PRESETS: [Preset; 5] = [
         args: &["--message", "{objective}", "--yes-always", "--no-auto-commits"],
         env: &["AIDER_MODEL", "OPENAI_API_BASE"],
         secrets: &["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "DEEPSEEK_API_KEY"],
+        own: &["~/.aider/", "~/.aider.conf.yml"],
         install: "python -m pip install aider-install && aider-install",
+        usage: Source::None,
     },
 ];
 
@@ -119,7 +140,17 @@ impl Preset {
             secrets: owned(self.secrets),
             count: 1,
             attempts: 1,
+            retry: Retry::default(),
+            budget: Budget::default(),
+            launch_budget: Budget::default(),
+            usage: self.usage,
             limits: LIMITS_DEFAULT,
+            // It must reach its model.
+            sandbox: Some(SandboxSpec {
+                own: owned(self.own),
+                network: Network::Open,
+                ..SandboxSpec::default()
+            }),
         }
     }
 }

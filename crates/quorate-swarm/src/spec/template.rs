@@ -38,6 +38,14 @@ limits = { wall = "30m", memory = "4GiB", cpu = "1h", output = "256MiB" }
 # more limits, with their defaults: processes = 2048 (threads count), open-files = 4096, disk = "16GiB" (growth of the
 # worktree), idle = "10m" (without output, work or changed files; or "off"); and cpus = 1.5 (processors at a time)
 
+# What the agent reaches beside its worktree, a temporary folder of its own, and installed tools (read only).
+# [agents.coder.sandbox]
+# read = ["fixtures", "~/models"] # relative to this file, below the home, or absolute
+# write = ["~/.cache/my-agent"]
+# network = "off"            # off, loopback (what it starts itself), open; presets are open, to reach their model
+# require = ["landlock", "seccomp"] # without these the agent is not started; `namespaces` is the third
+# enabled = true             # false: it may do what you may
+
 # Units of work; without any, each agent instance gets the objective.
 # [[tasks]]
 # id = "first"
@@ -63,7 +71,12 @@ pub fn render(gate: &GateSpec, checks: &BTreeMap<String, CheckEntry>) -> String 
          faults = {}                   # validators that may be absent or lie\n\
          agree = {}                    # votes that decide: at least (n + faults + 1) / 2, at most n - faults\n\
          at-once = {}                  # panels that sit at the same time\n\
-         timeout = \"30m\"              # for one step of one validator\n",
+         timeout = \"30m\"              # for one step of one validator\n\
+         \n\
+         # Checks run what agents have written, with your rights: in a sandbox they reach the files they judge, installed\n\
+         # tools and what is named here, in the words of an agent's sandbox.\n\
+         # [gate.sandbox]\n\
+         # network = \"loopback\"\n",
         names.join(", "),
         gate.faults,
         gate.agree,

@@ -1,10 +1,13 @@
 //! The fold: what each record means for the state.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use quorate_base::{BallotId, ChangeId, TaskId};
+use quorate_base::{BallotId, ChangeId, Digest, TaskId, Timestamp};
 
+use super::agenda::Agenda;
 use super::{BallotState, Candidate, ChangeState, Conflict, Landing, Settled, State, TaskState};
+use crate::budget::{Account, Ledger};
 use crate::pressure::Level;
 use crate::record::{AgentEnded, AgentOutcome, Record, RunStarted, Stamped, TaskOutcome};
 
@@ -31,22 +34,28 @@ impl State {
         };
         let RunStarted { spec, base, .. } = &**started;
         let tasks: BTreeMap<_, _> =
-            spec.tasks.iter().map(|task| (task.id.clone(), TaskState::Waiting { attempts: 0 })).collect();
+            spec.tasks.iter().map(|task| (task.id.clone(), TaskState::fresh())).collect();
         Ok(Self {
             started_at: first.time,
             last_at: first.time,
             tasks,
+            agenda: Agenda::new(spec, first.time),
+            ledger: ledger(started, first.time),
+            over_budget: false,
             launches: Vec::new(),
             changes: BTreeMap::new(),
             queue: Vec::new(),
+            front: 0,
+            uncertified: BTreeSet::new(),
             ballots: BTreeMap::new(),
+            leases: Default::default(),
             head: base.clone(),
             branch_exists: false,
             resumptions: 0,
             pressure: Level::Open,
             paused: BTreeSet::new(),
             outcome: None,
-            started: (**started).clone(),
+            started: Arc::new((**started).clone()),
         })
     }
 
@@ -64,6 +73,7 @@ impl State {
         let Stamped { seq, time, record } = stamped;
         let wrong = |what: String| Inconsistent { seq: *seq, what };
         self.last_at = *time;
+        self.agenda.pass(*time);
         match record {
             Record::RunStarted(_) => return Err(wrong("a run starts once".into())),
             Record::Resumed { .. } => {
@@ -80,7 +90,7 @@ impl State {
             Record::AgentResumed { task, .. } => {
                 self.paused.remove(task);
             }
-            Record::AgentStarted { agent, task, attempt, base, pid } => {
+            Record::AgentStarted { agent, task, attempt, base, pid, set_aside } => {
                 let running = TaskState::Running {
                     agent: agent.clone(),
                     attempt: *attempt,
@@ -89,12 +99,25 @@ impl State {
                     since: *time,
                 };
                 *self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))? = running;
+                self.agenda.begun(task);
+                let name = self.task_spec(task).map(|spec| spec.agent.clone()).unwrap_or_default();
+                self.ledger.set_aside(&name, task, *set_aside);
+            }
+            Record::UsageReported { task, used } => self.ledger.report(task, *used),
+            Record::LeaseGranted { task, resources, tokens } => {
+                self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))?;
+                if !self.leases.restore(task, resources, tokens) {
+                    return Err(wrong(format!("task {task} cannot have been granted these leases")));
+                }
+            }
+            Record::LeaseEnded { task } => self.leases.release(task, *time),
+            Record::LaunchWaits { task, .. } => {
+                self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))?;
             }
             Record::AgentEnded(ended) => {
-                let attempts_max = self.attempts_max(&ended.task);
+                let next = self.after_launch(ended, *time);
                 let head = self.head.clone();
                 self.paused.remove(&ended.task);
-                let spared = self.spared(ended);
                 let task =
                     self.task_mut(&ended.task).ok_or_else(|| wrong(format!("no task {}", ended.task)))?;
                 let base = match task {
@@ -102,33 +125,40 @@ impl State {
                     TaskState::Waiting { .. } => head,
                     other => return Err(wrong(format!("task {} is {other:?}", ended.task))),
                 };
-                *task = if ended.outcome.succeeded() {
-                    TaskState::Harvest { agent: ended.agent.clone(), attempt: ended.attempt, base }
-                } else if spared {
-                    TaskState::Waiting { attempts: ended.attempt.saturating_sub(1) }
-                } else if ended.attempt >= attempts_max
-                    || matches!(ended.outcome, AgentOutcome::NotStarted { .. })
-                {
-                    let reason = format!("{} in attempt {} of {attempts_max}", ended.outcome, ended.attempt);
-                    TaskState::Closed { outcome: TaskOutcome::Failed { reason } }
-                } else {
-                    TaskState::Waiting { attempts: ended.attempt }
+                *task = match next {
+                    Some(next) => next,
+                    None => TaskState::Harvest { agent: ended.agent.clone(), attempt: ended.attempt, base },
                 };
+                match task.clone() {
+                    TaskState::Waiting { not_before, .. } => self.agenda.waits(&ended.task, not_before),
+                    TaskState::Closed { outcome } => {
+                        self.over_budget |= matches!(outcome, TaskOutcome::OverBudget { .. });
+                        self.agenda.ended(&ended.task, false);
+                    }
+                    _ => self.agenda.ended_well(&ended.task),
+                }
+                self.ledger.settle(*time, &ended.task, ended.used);
                 self.launches.push((**ended).clone());
             }
-            Record::AgentLost { task, attempt, .. } => {
+            Record::AgentLost { task, attempt, used, .. } => {
                 self.paused.remove(task);
-                let task = self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))?;
-                *task = TaskState::Waiting { attempts: attempt.saturating_sub(1) };
+                self.ledger.settle(*time, task, *used);
+                *self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))? =
+                    TaskState::Waiting { attempts: attempt.saturating_sub(1), not_before: Timestamp(0) };
+                self.agenda.waits(task, Timestamp(0));
             }
             Record::TaskClosed { task, outcome } => {
                 *self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))? =
                     TaskState::Closed { outcome: outcome.clone() };
+                self.over_budget |= matches!(outcome, TaskOutcome::OverBudget { .. });
+                // Nothing to do is as good as done.
+                self.agenda.ended(task, *outcome == TaskOutcome::NoChange);
             }
             Record::ChangeProposed(proposed) => {
                 if let Some(task) = &proposed.task {
                     *self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))? =
                         TaskState::Proposed { change: proposed.change.clone() };
+                    self.agenda.proposed(task);
                 }
                 let state = ChangeState {
                     proposed: proposed.clone(),
@@ -173,6 +203,7 @@ impl State {
                     .ok_or_else(|| wrong(format!("no change {change}")))?
                     .ballots
                     .push(ballot.clone());
+                self.uncertified.insert(ballot.clone());
                 if self.ballots.insert(ballot.clone(), state).is_some() {
                     return Err(wrong(format!("ballot {ballot} is there already")));
                 }
@@ -201,6 +232,7 @@ impl State {
                 ballot.signatures.insert(validator.clone(), signature.clone());
             }
             Record::Certified { ballot, verdict, certificate, .. } => {
+                self.uncertified.remove(ballot);
                 let ballot = self.ballot_mut(ballot).ok_or_else(|| wrong(format!("no ballot {ballot}")))?;
                 ballot.certificate = Some((*verdict, *certificate));
             }
@@ -215,8 +247,10 @@ impl State {
                     tree: tree.clone(),
                     certificate: *certificate,
                 });
+                let task = state.proposed.task.clone();
                 self.head = commit.clone();
                 self.branch_exists = true;
+                self.settled(task.as_ref(), true);
             }
             Record::Refused { change, check, reason, evidence } => {
                 let state = self.change_mut(change).ok_or_else(|| wrong(format!("no change {change}")))?;
@@ -225,6 +259,8 @@ impl State {
                     reason: reason.clone(),
                     evidence: evidence.clone(),
                 });
+                let task = state.proposed.task.clone();
+                self.settled(task.as_ref(), false);
             }
             Record::Finished { outcome } => self.outcome = Some(*outcome),
         }
@@ -234,16 +270,48 @@ impl State {
     /// Whether a launch does not count as an attempt: the node ended it for want of memory, and that has not happened to
     /// the task often.
     fn spared(&self, ended: &AgentEnded) -> bool {
-        let before = self
-            .launches
-            .iter()
-            .filter(|launch| launch.task == ended.task && launch.outcome == AgentOutcome::MemoryPressure);
-        ended.outcome == AgentOutcome::MemoryPressure && before.count() < SPARED_MAX
+        let stopped = |launch: &&AgentEnded| {
+            launch.task == ended.task && launch.outcome == AgentOutcome::MemoryPressure
+        };
+        ended.outcome == AgentOutcome::MemoryPressure
+            && self.launches.iter().filter(stopped).count() < SPARED_MAX
     }
 
-    fn attempts_max(&self, task: &TaskId) -> u32 {
-        let spec = &self.started.spec;
-        spec.task(task).and_then(|task| spec.agents.get(&task.agent)).map_or(1, |agent| agent.attempts)
+    /// Where a task stands after a launch; `None` where its worktree is to be read.
+    fn after_launch(&self, ended: &AgentEnded, time: Timestamp) -> Option<TaskState> {
+        if ended.outcome.succeeded() {
+            return None;
+        }
+        if let AgentOutcome::BudgetSpent { unit } = ended.outcome {
+            let outcome = TaskOutcome::OverBudget { account: "the launch".into(), unit };
+            return Some(TaskState::Closed { outcome });
+        }
+        if self.spared(ended) {
+            let attempts = ended.attempt.saturating_sub(1);
+            return Some(TaskState::Waiting { attempts, not_before: Timestamp(0) });
+        }
+        let spec = self.task_spec(&ended.task).and_then(|task| self.started.spec.agents.get(&task.agent));
+        let attempts_max = spec.map_or(1, |agent| agent.attempts);
+        if ended.attempt >= attempts_max || matches!(ended.outcome, AgentOutcome::NotStarted { .. }) {
+            let reason = format!("{} in attempt {} of {attempts_max}", ended.outcome, ended.attempt);
+            return Some(TaskState::Closed { outcome: TaskOutcome::Failed { reason } });
+        }
+        let retry = spec.map(|agent| agent.retry).unwrap_or_default();
+        let draw = Digest::of(format!("{} {} {}", self.started.run, ended.task, ended.attempt).as_bytes());
+        let draw = draw.as_bytes().iter().take(8).fold(0, |draw, byte| draw << 8 | u64::from(*byte));
+        let not_before = retry.not_before(time, ended.attempt, draw);
+        Some(TaskState::Waiting { attempts: ended.attempt, not_before })
+    }
+
+    /// A change has come to its end, and so has what proposed it.
+    fn settled(&mut self, task: Option<&TaskId>, landed: bool) {
+        if let Some(task) = task {
+            self.agenda.ended(task, landed);
+        }
+        let settled = |id| self.changes.get(id).is_some_and(|change| change.settled.is_some());
+        while self.queue.get(self.front).is_some_and(settled) {
+            self.front += 1;
+        }
     }
 
     fn task_mut(&mut self, id: &TaskId) -> Option<&mut TaskState> {
@@ -256,5 +324,25 @@ impl State {
 
     fn ballot_mut(&mut self, id: &BallotId) -> Option<&mut BallotState> {
         self.ballots.get_mut(id)
+    }
+}
+
+/// The accounts of a run, with nothing spent but what other runs spent today.
+fn ledger(started: &RunStarted, at: Timestamp) -> Ledger {
+    let spec = &started.spec;
+    let mut ledger = Ledger::new(spec.budget.run, spec.budget.day, at, started.spent_today);
+    for (name, agent) in &spec.agents {
+        ledger.bound(&Account::Agent(name.clone()), agent.budget);
+    }
+    for task in &spec.tasks {
+        ledger.bound(&Account::Task(task.id.clone()), task.budget);
+    }
+    ledger
+}
+
+impl TaskState {
+    /// Before its first attempt.
+    const fn fresh() -> Self {
+        Self::Waiting { attempts: 0, not_before: Timestamp(0) }
     }
 }

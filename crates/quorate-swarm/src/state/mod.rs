@@ -3,17 +3,25 @@
 //! [`State::apply`] is the only thing that changes it; [`crate::decide`] and [`crate::plan`] only read it. So a run
 //! that is resumed is the same run, and a test needs no process.
 
+mod agenda;
 mod apply;
 mod queue;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use quorate_base::{AgentId, BallotId, ChangeId, Digest, GitOid, TaskId, Timestamp, ValidatorId};
 use quorate_consensus::ballot::Verdict;
 use quorate_evidence::dsse::{Envelope, Signature};
 
+use crate::budget::Ledger;
+use crate::lease::Leases;
 use crate::pressure::Level;
 use crate::record::{AgentEnded, ChangeProposed, RunOutcome, RunStarted, Step, TaskOutcome};
+use crate::spec::TaskSpec;
+
+use agenda::Agenda;
+pub(crate) use agenda::Leave;
 
 pub use apply::Inconsistent;
 
@@ -23,17 +31,27 @@ mod tests;
 /// Everything known about a run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct State {
-    pub started: RunStarted,
+    pub started: Arc<RunStarted>,
     pub started_at: Timestamp,
     /// Time of the newest record.
     pub last_at: Timestamp,
     pub tasks: BTreeMap<TaskId, TaskState>,
+    pub(crate) agenda: Agenda,
+    pub ledger: Ledger,
+    /// A task was given up because a budget was used up.
+    pub(crate) over_budget: bool,
     /// Every launch that ended, in order.
     pub launches: Vec<AgentEnded>,
     pub changes: BTreeMap<ChangeId, ChangeState>,
     /// Changes in the order in which they were proposed: the merge queue's order.
     pub queue: Vec<ChangeId>,
+    /// All changes of the queue before this one are settled.
+    pub(crate) front: usize,
+    /// Ballots without a certificate.
+    pub(crate) uncertified: BTreeSet<BallotId>,
     pub ballots: BTreeMap<BallotId, BallotState>,
+    /// What tasks hold; nobody stands in line here, planning asks anew.
+    pub leases: Leases,
     /// The result branch as far as this run moved it.
     pub head: GitOid,
     /// Whether the result branch exists, which it does from the first landing on.
@@ -51,6 +69,8 @@ pub struct State {
 pub enum TaskState {
     Waiting {
         attempts: u32,
+        /// Not tried again before this.
+        not_before: Timestamp,
     },
     Running {
         agent: AgentId,
@@ -167,13 +187,47 @@ impl State {
 
     /// Agents at work now.
     pub fn working(&self) -> BTreeSet<&AgentId> {
-        self.tasks
-            .values()
-            .filter_map(|task| match task {
-                TaskState::Running { agent, .. } | TaskState::Harvest { agent, .. } => Some(agent),
-                _ => None,
-            })
-            .collect()
+        let busy = self.agenda.running().chain(self.agenda.harvests());
+        busy.filter_map(|task| match self.tasks.get(task)? {
+            TaskState::Running { agent, .. } | TaskState::Harvest { agent, .. } => Some(agent),
+            _ => None,
+        })
+        .collect()
+    }
+
+    /// What a piece of work about a change needs: the run's beginning, the change and its newest ballot, or those of a ballot.
+    pub(crate) fn about(&self, change: Option<&ChangeId>, ballot: Option<&BallotId>) -> Self {
+        let change = change.or_else(|| Some(&self.ballots.get(ballot?)?.change));
+        let changes = change.and_then(|id| Some((id.clone(), self.changes.get(id)?.clone())));
+        let newest = || self.changes.get(change?)?.ballots.last();
+        let ballots = ballot.or_else(newest).and_then(|id| Some((id.clone(), self.ballots.get(id)?.clone())));
+        Self {
+            started: Arc::clone(&self.started),
+            started_at: self.started_at,
+            last_at: self.last_at,
+            tasks: BTreeMap::new(),
+            agenda: self.agenda.names_only(),
+            ledger: Ledger::default(),
+            over_budget: self.over_budget,
+            launches: Vec::new(),
+            changes: changes.into_iter().collect(),
+            queue: Vec::new(),
+            front: 0,
+            uncertified: BTreeSet::new(),
+            ballots: ballots.into_iter().collect(),
+            leases: self.leases.clone(),
+            head: self.head.clone(),
+            branch_exists: self.branch_exists,
+            resumptions: self.resumptions,
+            pressure: self.pressure,
+            paused: BTreeSet::new(),
+            outcome: self.outcome,
+        }
+    }
+
+    /// When something follows from the time alone, at the earliest.
+    pub fn next_time(&self) -> Option<Timestamp> {
+        self.agenda.next_time()
     }
 
     /// The newest ballot of a change that judges its present candidate.
@@ -184,41 +238,18 @@ impl State {
         (ballot.commit == candidate.commit).then_some((id, ballot))
     }
 
-    /// Whether what a task was for has landed.
-    pub fn task_landed(&self, task: &TaskId) -> bool {
-        match self.tasks.get(task) {
-            Some(TaskState::Proposed { change }) => {
-                matches!(
-                    self.changes.get(change).and_then(|c| c.settled.as_ref()),
-                    Some(Settled::Landed { .. })
-                )
-            }
-            // Nothing to do is as good as done.
-            Some(TaskState::Closed { outcome: TaskOutcome::NoChange }) => true,
-            _ => false,
-        }
-    }
-
-    /// Whether a task has come to an end without what it was for.
-    pub fn task_lost(&self, task: &TaskId) -> bool {
-        match self.tasks.get(task) {
-            Some(TaskState::Proposed { change }) => {
-                matches!(
-                    self.changes.get(change).and_then(|c| c.settled.as_ref()),
-                    Some(Settled::Refused { .. })
-                )
-            }
-            Some(TaskState::Closed { outcome }) => *outcome != TaskOutcome::NoChange,
-            _ => false,
-        }
+    /// Whether a task has come to an end, whichever.
+    pub fn task_over(&self, task: &TaskId) -> bool {
+        self.agenda.is_over(task)
     }
 
     /// Everything the run was for has come to an end.
     pub fn exhausted(&self) -> bool {
-        let tasks = self
-            .tasks
-            .values()
-            .all(|task| matches!(task, TaskState::Proposed { .. } | TaskState::Closed { .. }));
-        tasks && self.changes.values().all(|change| change.settled.is_some())
+        self.agenda.open() == 0 && self.front == self.queue.len()
+    }
+
+    /// The declaration of a task.
+    pub fn task_spec(&self, task: &TaskId) -> Option<&TaskSpec> {
+        self.started.spec.tasks.get(self.agenda.number(task)?)
     }
 }

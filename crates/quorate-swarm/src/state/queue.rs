@@ -11,7 +11,7 @@ use super::{ChangeState, State};
 impl State {
     /// Changes not settled yet, in queue order.
     pub fn waiting(&self) -> impl Iterator<Item = (&ChangeId, &ChangeState)> {
-        self.queue
+        self.queue[self.front..]
             .iter()
             .filter_map(|id| self.changes.get(id).map(|change| (id, change)))
             .filter(|(_, c)| c.settled.is_none())

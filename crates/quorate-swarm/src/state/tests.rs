@@ -12,14 +12,15 @@ use quorate_evidence::key::SigningKey;
 use quorate_evidence::vote::{Report, Vote};
 
 use super::{Settled, State, TaskState};
-use crate::decide::decide;
+use crate::budget::{Account, Amount};
+use crate::decide::{Launch, Launching, decide};
 use crate::panel;
 use crate::plan::{Work, plan};
 use crate::record::{
     AgentEnded, AgentOutcome, ChangeProposed, Elector, Record, RunKind, RunStarted, Stamped, Step,
     TaskOutcome,
 };
-use crate::spec::file;
+use crate::spec::{When, file};
 
 /// Draws numbers from a seed (SplitMix64).
 struct Draw(u64);
@@ -74,7 +75,7 @@ impl World {
     /// The records that answer a piece of work.
     fn answer(&self, work: &Work, state: &State) -> Vec<Record> {
         match work {
-            Work::Launch { task, agent, attempt, base } => {
+            Work::Launch { task, agent, attempt, base, set_aside, .. } => {
                 let outcome = match self.fate(&format!("agent {task} {attempt}"), 4) {
                     0 => AgentOutcome::Signaled { signal: 9 },
                     _ => AgentOutcome::Exited { code: 0 },
@@ -85,6 +86,7 @@ impl World {
                     attempt: *attempt,
                     base: base.clone(),
                     pid: 1,
+                    set_aside: *set_aside,
                 };
                 let ended = AgentEnded {
                     agent: agent.clone(),
@@ -99,6 +101,15 @@ impl World {
                     stdout: None,
                     stderr: None,
                     last_words: String::new(),
+                    used: Amount {
+                        launches: 1,
+                        agent_time_ms: 1,
+                        // At most what it may.
+                        tokens: self
+                            .fate(&format!("tokens {task} {attempt}"), set_aside.tokens.max(1) + 1)
+                            .min(set_aside.tokens),
+                        ..Amount::default()
+                    },
                 };
                 vec![started, Record::AgentEnded(Box::new(ended))]
             }
@@ -226,13 +237,98 @@ impl World {
     }
 }
 
+/// What a task may hold while it is not over, in every second world.
+const LEASES: [&str; 6] = [
+    "\"folder:src\"",
+    "\"file:src/a\", \"name:db\"",
+    "\"read:folder:src\"",
+    "\"read:file:src/a\", \"read:name:db\"",
+    "\"name:db\"",
+    "",
+];
+
+/// Holds every agent's start against the leases of all tasks that are not over then.
+fn leases_hold(seed: u64, journal: &[Stamped]) {
+    let mut state = State::begin(&journal[0]).unwrap();
+    let mut granted: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for record in &journal[1..] {
+        state.apply(record).unwrap();
+        match &record.record {
+            Record::LeaseGranted { resources, tokens, .. } => {
+                for (on, token) in resources.iter().zip(tokens) {
+                    let before = granted.entry(on.resource.to_string()).or_default();
+                    assert!(
+                        before.last().is_none_or(|last| last < token),
+                        "seed {seed}: {on} {token} {before:?}"
+                    );
+                    before.push(*token);
+                }
+            }
+            Record::AgentStarted { task, .. } => {
+                let wanted = &state.task_spec(task).unwrap().leases;
+                assert_eq!(state.leases.held_by(task).count(), wanted.len(), "seed {seed}: {task}");
+                let begun = |at: &TaskState| !matches!(at, TaskState::Waiting { attempts: 0, .. });
+                for other in state.tasks.iter().filter(|(id, at)| *id != task && begun(at)).map(|(id, _)| id)
+                {
+                    let theirs = &state.task_spec(other).unwrap().leases;
+                    let conflict = theirs.iter().any(|a| wanted.iter().any(|b| a.conflicts(b)));
+                    assert!(!conflict || state.task_over(other), "seed {seed}: {task} beside {other}");
+                }
+            }
+            Record::Finished { .. } => {
+                assert_eq!(state.leases.holders().count(), 0, "seed {seed}: something is held at the end");
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Budgets of every kind, some of them too small.
+fn budgets(draw: &mut Draw) -> String {
+    let mut text = String::new();
+    if draw.below(3) == 0 {
+        text.push_str(&format!("budget.launches = {}\n", 1 + draw.below(6)));
+    }
+    if draw.below(3) == 0 {
+        text.push_str(&format!("launch-budget.tokens = {}\n", 1 + draw.below(20)));
+    }
+    if draw.below(2) == 0 {
+        text.push_str(&format!(
+            "[budget]\ntokens = {}\nday.tokens = {}\n",
+            1 + draw.below(60),
+            20 + draw.below(60)
+        ));
+    }
+    text
+}
+
+/// A graph of tasks with dependencies of every kind, by a schedule that is drawn too.
 fn world(seed: u64) -> (World, Record) {
-    let mut text = String::from(
-        "objective = \"x\"\n[swarm]\nagents-at-once = 3\n[agents.a]\nprogram = \"a\"\ncount = 8\nattempts = 2\n",
+    let mut draw = Draw(seed ^ 0x57a7e);
+    let schedule = ["fifo", "priority", "deadline", "critical-path", "shortest"][draw.below(5)];
+    let mut text = format!(
+        "objective = \"x\"\n[swarm]\nagents-at-once = 3\nschedule = \"{schedule}\"\n\
+         [agents.a]\nprogram = \"a\"\ncount = 2\nattempts = 2\nretry.backoff = \"40ms\"\nusage = \"lines\"\n\
+         [agents.b]\nprogram = \"b\"\ncount = 2\nusage = \"lines\"\n{}",
+        budgets(&mut draw)
     );
-    for n in 0..6 {
-        let after = if n == 5 { "after = [\"t0\"]\n" } else { "" };
-        text.push_str(&format!("[[tasks]]\nid = \"t{n}\"\nagent = \"a\"\n{after}"));
+    for n in 0..8 {
+        let agent = ["a", "b"][draw.below(2)];
+        text.push_str(&format!("[[tasks]]\nid = \"t{n}\"\nagent = \"{agent}\"\n"));
+        let on = |draw: &mut Draw| {
+            let when = ["landed", "landed", "ended", "started"][draw.below(4)];
+            format!("{{ task = \"t{}\", when = \"{when}\" }}", draw.below(n.max(1)))
+        };
+        let after: Vec<_> = (0..if n == 0 { 0 } else { draw.below(3) }).map(|_| on(&mut draw)).collect();
+        text.push_str(&format!("after = [{}]\n", after.join(", ")));
+        if seed.is_multiple_of(2) {
+            text.push_str(&format!("leases = [{}]\n", LEASES[draw.below(LEASES.len())]));
+        }
+        let priority = ["critical", "high", "normal", "low", "background"][draw.below(5)];
+        text.push_str(&format!("priority = \"{priority}\"\nestimate = \"{}ms\"\n", 1 + draw.below(90)));
+        if draw.below(4) == 0 {
+            text.push_str(&format!("deadline = \"{}ms\"\n", 1 + draw.below(400)));
+        }
     }
     text.push_str("[gate]\nat-once = 3\n[checks.tests]\nvalidator = \"tests\"\nbuiltin = \"secrets\"\n");
     let spec = file::parse("x", &text, &BTreeMap::new()).unwrap().spec;
@@ -254,6 +350,7 @@ fn world(seed: u64) -> (World, Record) {
         base_tree: oid("base tree"),
         branch: "b".into(),
         quorate_version: "0".into(),
+        spent_today: Amount { tokens: draw.below(30) as u64, ..Amount::default() },
     };
     (World { seed, keys, liar }, Record::RunStarted(Box::new(started)))
 }
@@ -264,9 +361,11 @@ fn play(seed: u64, deaths: bool) -> (World, Vec<Stamped>, State) {
     let mut draw = Draw(seed ^ 0xdead);
     let mut journal = vec![Stamped { seq: 0, time: Timestamp(0), record: first }];
     let mut state = State::begin(&journal[0]).unwrap();
+    let clock = std::cell::Cell::new(0);
     let append = |state: &mut State, journal: &mut Vec<Stamped>, record: Record| {
         let seq = journal.len() as u64;
-        let stamped = Stamped { seq, time: Timestamp(seq), record };
+        clock.set(clock.get() + 1);
+        let stamped = Stamped { seq, time: Timestamp(clock.get()), record };
         state.apply(&stamped).unwrap();
         journal.push(stamped);
     };
@@ -275,7 +374,7 @@ fn play(seed: u64, deaths: bool) -> (World, Vec<Stamped>, State) {
     let mut asked: BTreeSet<Work> = BTreeSet::new();
     for _ in 0..20_000 {
         loop {
-            let records = decide(&state, state.last_at);
+            let records = decide(&state, Timestamp(clock.get()), &launching(&asked, &state));
             if records.is_empty() {
                 break;
             }
@@ -289,11 +388,24 @@ fn play(seed: u64, deaths: bool) -> (World, Vec<Stamped>, State) {
             asked.clear();
             state = State::fold(journal.iter()).unwrap();
             for (agent, task, attempt) in state.interrupted() {
-                append(&mut state, &mut journal, Record::AgentLost { agent, task, attempt });
+                append(
+                    &mut state,
+                    &mut journal,
+                    Record::AgentLost {
+                        agent,
+                        task,
+                        attempt,
+                        used: Amount { launches: 1, ..Amount::default() },
+                    },
+                );
             }
             continue;
         }
-        let wanted = plan(&state);
+        let launching = launching(&asked, &state);
+        let wanted = plan(&state, Timestamp(clock.get()), &launching);
+        for work in &wanted {
+            check_launch(seed, &journal, &state, &launching, work);
+        }
         asked.retain(|work| wanted.contains(work) || matches!(work, Work::Launch { .. }));
         for work in wanted {
             let started = |other: &Work| matches!((other, &work), (Work::Launch { task: a, .. }, Work::Launch { task: b, .. }) if a == b);
@@ -301,7 +413,14 @@ fn play(seed: u64, deaths: bool) -> (World, Vec<Stamped>, State) {
                 under_way.push(world.answer(&work, &state));
             }
         }
-        assert!(!under_way.is_empty(), "seed {seed}: nothing to do, and no end: {state:#?}");
+        if under_way.is_empty() {
+            let next = state
+                .next_time()
+                .unwrap_or_else(|| panic!("seed {seed}: nothing to do, and no end: {state:#?}"));
+            assert!(next.0 > clock.get(), "seed {seed}: what is due at {next:?} is not done: {state:#?}");
+            clock.set(next.0);
+            continue;
+        }
         let at = draw.below(under_way.len());
         let record = under_way[at].remove(0);
         if under_way[at].is_empty() {
@@ -326,9 +445,106 @@ fn play(seed: u64, deaths: bool) -> (World, Vec<Stamped>, State) {
     panic!("seed {seed}: the run does not end");
 }
 
+/// Launches whose first record has not come.
+fn launching(asked: &BTreeSet<Work>, state: &State) -> Launching {
+    let launching = asked.iter().filter_map(|work| match work {
+        Work::Launch { task, agent, set_aside, .. } => {
+            let launch = Launch { agent: agent.clone(), set_aside: *set_aside };
+            matches!(state.tasks[task], TaskState::Waiting { .. }).then(|| (task.clone(), launch))
+        }
+        _ => None,
+    });
+    launching.collect()
+}
+
+/// A launch is of a task that waits, may start, and for which there is room and an instance.
+fn check_launch(seed: u64, journal: &[Stamped], state: &State, launching: &Launching, work: &Work) {
+    let Work::Launch { task, agent, .. } = work else {
+        return;
+    };
+    assert!(matches!(state.tasks[task], TaskState::Waiting { .. }), "seed {seed}: {task} does not wait");
+    assert!(!launching.contains_key(task), "seed {seed}: {task} is launched twice");
+    let taken = state.working();
+    assert!(
+        !taken.contains(agent) && !launching.values().any(|other| other.agent == *agent),
+        "seed {seed}: {agent} is busy"
+    );
+    assert!(taken.len() + launching.len() < 3, "seed {seed}: there is no room");
+    for on in &state.task_spec(task).unwrap().after {
+        let settled = |change| state.changes[change].settled.as_ref();
+        let fulfilled = match (on.when, &state.tasks[&on.task]) {
+            (When::Landed, TaskState::Proposed { change }) => {
+                matches!(settled(change), Some(Settled::Landed { .. }))
+            }
+            (When::Landed, TaskState::Closed { outcome }) => *outcome == TaskOutcome::NoChange,
+            (When::Landed, _) => false,
+            (When::Ended, TaskState::Proposed { change }) => settled(change).is_some(),
+            (When::Ended, at) => matches!(at, TaskState::Closed { .. }),
+            (When::Started, _) => journal.iter().any(
+                |stamped| matches!(&stamped.record, Record::AgentStarted { task, .. } if *task == on.task),
+            ),
+        };
+        assert!(fulfilled, "seed {seed}: {task} starts before {on:?}");
+    }
+}
+
+/// No task is done twice, and those that end without a change have a reason that is true.
+fn check_tasks(seed: u64, journal: &[Stamped], state: &State) {
+    let mut done = BTreeSet::new();
+    for stamped in journal {
+        match &stamped.record {
+            Record::ChangeProposed(ChangeProposed { task: Some(task), .. })
+            | Record::TaskClosed { task, .. } => {
+                assert!(done.insert(task.clone()), "seed {seed}: {task} came to an end twice");
+            }
+            Record::AgentStarted { task, .. } => {
+                assert!(!done.contains(task), "seed {seed}: {task} was begun after its end");
+            }
+            _ => {}
+        }
+        if let Record::TaskClosed { task, outcome } = &stamped.record {
+            let spec = state.task_spec(task).unwrap();
+            match outcome {
+                TaskOutcome::Blocked { by } => {
+                    assert!(
+                        spec.after.iter().any(|on| on.task == *by && on.when != When::Ended),
+                        "seed {seed}: {task}"
+                    );
+                }
+                TaskOutcome::DeadlinePassed => {
+                    let deadline = state.started_at.plus(spec.deadline.unwrap());
+                    assert!(stamped.time >= deadline, "seed {seed}: {task} was given up too soon");
+                }
+                TaskOutcome::OverBudget { .. } => {
+                    assert_eq!(state.outcome, Some(crate::record::RunOutcome::BudgetSpent), "seed {seed}");
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// No account has spent more than it may, and nothing is set aside any more.
+fn check_budgets(seed: u64, state: &State) {
+    for account in state.ledger.accounts() {
+        let (budget, spent) = (state.ledger.budget(account), state.ledger.spent(account));
+        assert_eq!(state.ledger.in_hand(account), Amount::default(), "seed {seed}: {account}");
+        for unit in budget.units() {
+            let before = if *account == Account::Day { state.started.spent_today.of(unit) } else { 0 };
+            let most = budget.of(unit).unwrap().max(before);
+            assert!(
+                spent.of(unit) <= most,
+                "seed {seed}: {account} has spent {} {unit} of {most}",
+                spent.of(unit)
+            );
+        }
+    }
+}
+
 fn check(seed: u64, deaths: bool) {
     let (world, journal, state) = play(seed, deaths);
     assert_eq!(State::fold(journal.iter()).unwrap(), state, "seed {seed}: the state is its journal");
+    leases_hold(seed, &journal);
     let mut head = state.started.base.clone();
     let mut places = Vec::new();
     for record in &journal {
@@ -362,6 +578,8 @@ fn check(seed: u64, deaths: bool) {
             }
         }
     }
+    check_tasks(seed, &journal, &state);
+    check_budgets(seed, &state);
     for (id, task) in &state.tasks {
         assert!(
             matches!(task, TaskState::Proposed { .. } | TaskState::Closed { .. }),
@@ -371,7 +589,7 @@ fn check(seed: u64, deaths: bool) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(60))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
     fn every_run_ends_and_only_good_changes_land_in_order(seed in any::<u64>()) {
         check(seed, false);
@@ -380,5 +598,41 @@ proptest! {
     #[test]
     fn a_node_that_dies_again_and_again_comes_to_the_same_kind_of_end(seed in any::<u64>()) {
         check(seed, true);
+    }
+}
+
+fn ready(schedule: &str, tasks: &str) -> Vec<String> {
+    let text = format!(
+        "objective = \"x\"\n[swarm]\nagents-at-once = 9\nschedule = \"{schedule}\"\n[agents.a]\nprogram = \"a\"\ncount = 9\n{tasks}"
+    );
+    let (_, first) = world(0);
+    let Record::RunStarted(mut started) = first else { unreachable!() };
+    started.spec = file::parse("x", &text, &BTreeMap::new()).unwrap().spec;
+    let stamped = Stamped { seq: 0, time: Timestamp(0), record: Record::RunStarted(started) };
+    let state = State::begin(&stamped).unwrap();
+    let launch = |work| if let Work::Launch { task, .. } = work { Some(task.to_string()) } else { None };
+    plan(&state, Timestamp(0), &BTreeMap::new()).into_iter().filter_map(launch).collect()
+}
+
+#[test]
+fn each_schedule_starts_what_it_says() {
+    let task = |id: &str, more: &str| format!("[[tasks]]\nid = \"{id}\"\nagent = \"a\"\n{more}\n");
+    let tasks = [
+        task("one", "priority = \"low\"\nestimate = \"5m\"\ndeadline = \"3h\""),
+        task("two", "priority = \"critical\"\nestimate = \"9m\""),
+        task("three", "estimate = \"1m\"\ndeadline = \"1h\""),
+        // Makes `three` the first of the longest way.
+        task("four", "after = [\"three\"]\nestimate = \"10m\""),
+    ]
+    .concat();
+    let expected = [
+        ("fifo", ["one", "two", "three"]),
+        ("priority", ["two", "three", "one"]),
+        ("deadline", ["three", "one", "two"]),
+        ("critical-path", ["three", "two", "one"]),
+        ("shortest", ["three", "one", "two"]),
+    ];
+    for (schedule, order) in expected {
+        assert_eq!(ready(schedule, &tasks), order, "{schedule}");
     }
 }

@@ -13,6 +13,7 @@ use quorate_pipeline::subject::{ChangeKind, ChangedPath, Subject};
 use super::Error;
 use super::runner::ProcessRunner;
 use crate::git::{self, PathStatus, PrivateRepository};
+use crate::spec::SandboxSpec;
 use crate::store::Store;
 
 /// Runs checks on one change, in checkouts of its own.
@@ -21,6 +22,8 @@ pub struct Examiner<'a> {
     pub subject: &'a super::Subject,
     pub checks: &'a BTreeMap<String, CheckSpec>,
     pub memory: ByteCount,
+    /// What commands may reach beside the files they judge; everything this process may where there is none.
+    pub sandbox: Option<&'a SandboxSpec>,
     /// In whose name evidence is recorded.
     pub validator: Option<&'a ValidatorId>,
     /// The private repository that has the change and its base.
@@ -58,7 +61,7 @@ impl Examiner<'_> {
             changed: changed(&repository, &self.subject.base_tree, &self.subject.tree)?,
             tests: self.tests_command(),
         };
-        let runner = ProcessRunner::new(self, &checkout)?;
+        let runner = ProcessRunner::new(self, &repository, &checkout)?;
         let mut records = Vec::new();
         for name in names {
             let Some(spec) = self.checks.get(name) else { continue };

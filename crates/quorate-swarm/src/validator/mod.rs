@@ -23,8 +23,10 @@ use quorate_evidence::vote::Report;
 use quorate_pipeline::spec::CheckSpec;
 use serde::{Deserialize, Serialize};
 
+use crate::enclose;
 use crate::git;
 use crate::record::{Elector, Step};
+use crate::spec::SandboxSpec;
 use crate::store::{self, Store};
 
 /// What a validator is asked, on its standard input.
@@ -42,6 +44,9 @@ pub struct Request {
     pub assigned: Vec<String>,
     /// Memory its checks may use together.
     pub memory: ByteCount,
+    /// What their commands may reach, with paths that are whole.
+    #[serde(default)]
+    pub sandbox: Option<SandboxSpec>,
     /// For the vote: every report that came in.
     pub reports: Vec<Envelope>,
     /// For the countersignature: the exact bytes to sign, and the vote it cast before.
@@ -87,6 +92,8 @@ pub enum Error {
     Git(#[from] git::Error),
     #[error(transparent)]
     Store(#[from] store::Error),
+    #[error(transparent)]
+    Enclose(#[from] enclose::Error),
     #[error("scratch folder: {0}")]
     Scratch(#[from] io::Error),
     #[error("the request is not of the electorate: {0}")]
@@ -140,6 +147,7 @@ impl Seat<'_> {
             subject: &self.request.subject,
             checks: &self.request.checks,
             memory: self.request.memory,
+            sandbox: self.request.sandbox.as_ref(),
             validator: Some(&self.request.validator),
             repository: &self.places.repository,
             scratch: &self.places.scratch,

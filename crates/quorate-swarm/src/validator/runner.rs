@@ -6,12 +6,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use quorate_agents::{Command, Containment, Limits, Outcome as Ending, SpawnError, Stdin};
+use quorate_agents::{Command, Containment, Limits, Outcome as Ending, Sandbox, SpawnError, Stdin};
 use quorate_base::{ByteCount, Digest, Millis, Timestamp};
 use quorate_evidence::record::{Outcome, Output};
 use quorate_pipeline::runner::{Invocation, Ran, RanOutput, Runner};
 
 use super::examine::Examiner;
+use crate::enclose::{self, Enclosing};
+use crate::git::PrivateRepository;
+use crate::spec::SandboxSpec;
 use crate::spec::{SECRET_LEN_MIN, sounds_secret};
 use crate::store::Store;
 
@@ -25,6 +28,8 @@ pub(super) struct ProcessRunner<'a> {
     store: &'a Store,
     clock: &'a (dyn Fn() -> Timestamp + Sync),
     containment: Containment,
+    sandbox: Option<&'a SandboxSpec>,
+    repository: &'a PrivateRepository,
     scratch: PathBuf,
     checkout: PathBuf,
     memory: ByteCount,
@@ -36,7 +41,11 @@ pub(super) struct ProcessRunner<'a> {
 }
 
 impl<'a> ProcessRunner<'a> {
-    pub(super) fn new(examiner: &'a Examiner<'_>, checkout: &Path) -> std::io::Result<Self> {
+    pub(super) fn new(
+        examiner: &'a Examiner<'_>,
+        repository: &'a PrivateRepository,
+        checkout: &Path,
+    ) -> std::io::Result<Self> {
         let scratch = examiner.scratch.to_owned();
         fs::create_dir_all(scratch.join("output"))?;
         // The node has started this process with the gate's allow-list and nothing else.
@@ -50,6 +59,8 @@ impl<'a> ProcessRunner<'a> {
             store: examiner.store,
             clock: examiner.clock,
             containment: Containment::nested(),
+            sandbox: examiner.sandbox,
+            repository,
             scratch,
             checkout: checkout.to_owned(),
             memory: examiner.memory,
@@ -57,6 +68,35 @@ impl<'a> ProcessRunner<'a> {
             environment,
             runs: AtomicU64::new(0),
         })
+    }
+
+    /// The sandbox of a command, where the gate has one: the files it judges, and folders for what it builds and for
+    /// what it throws away.
+    fn sandbox(
+        &self,
+        cwd: &Path,
+        target: &Path,
+        env: &mut BTreeMap<OsString, OsString>,
+    ) -> Result<Option<Sandbox>, enclose::Error> {
+        let Some(spec) = self.sandbox else { return Ok(None) };
+        let temporary = self.scratch.join("tmp");
+        enclose::tell(env, &[], &temporary);
+        enclose::make_temporary(&temporary)?;
+        let made = fs::create_dir_all(target);
+        made.map_err(|source| enclose::Error::Folder { path: target.to_owned(), source })?;
+        // Keys, journals and what other validators work on lie in the store too.
+        let store = self.store.root().parent().unwrap_or_else(|| self.store.root());
+        let enclosing = Enclosing {
+            spec,
+            store,
+            folder: Path::new("/"),
+            repository: self.repository,
+            worktree: cwd,
+            temporary: &temporary,
+            own: &[target],
+            env,
+        };
+        enclosing.sandbox().map(Some)
     }
 
     fn keep(&self, path: &Path) -> Option<RanOutput> {
@@ -84,10 +124,16 @@ impl Runner for ProcessRunner<'_> {
         let mut env = self.environment.clone();
         // Build results of the change and of its base stay apart, and outside the judged files.
         let target = if invocation.cwd.starts_with(&self.checkout) { "target-change" } else { "target-base" };
-        env.insert("CARGO_TARGET_DIR".into(), self.scratch.join(target).into_os_string());
+        let target = self.scratch.join(target);
+        env.insert("CARGO_TARGET_DIR".into(), target.clone().into_os_string());
         env.insert("GIT_CEILING_DIRECTORIES".into(), self.scratch.clone().into_os_string());
         env.extend(invocation.env.iter().map(|(name, value)| (name.into(), value.into())));
+        let sandbox = self.sandbox(&invocation.cwd, &target, &mut env);
         let environment = env.keys().map(|name| name.to_string_lossy().into_owned()).collect();
+        let (sandbox, refusal) = match sandbox {
+            Ok(sandbox) => (sandbox, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
         let command = Command {
             program: invocation.argv.first().cloned().unwrap_or_default().into(),
             args: invocation.argv.iter().skip(1).map(OsString::from).collect(),
@@ -108,6 +154,7 @@ impl Runner for ProcessRunner<'_> {
                 idle: None,
                 grace: Millis(700),
             },
+            sandbox,
             marker: self.marker.clone(),
         };
         let mut ran = Ran {
@@ -121,6 +168,10 @@ impl Runner for ProcessRunner<'_> {
             containment: Vec::new(),
             environment,
         };
+        if let Some(reason) = refusal {
+            ran.outcome = Outcome::Failed { reason };
+            return ran;
+        }
         let ended = quorate_agents::spawn(&command, &self.containment).map(|running| running.wait());
         ran.outcome = match ended {
             Err(SpawnError::NotFound { program }) => {

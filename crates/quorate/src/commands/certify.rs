@@ -108,10 +108,13 @@ pub(crate) fn certify(here: &Path, args: &cli::Certify, printer: &Printer) -> an
         objective: "certify one change".into(),
         agents_at_once: 1,
         wall: quorate_base::Millis(gate.timeout.0.saturating_mul(4)),
+        schedule: quorate_swarm::spec::Schedule::default(),
+        budget: quorate_swarm::budget::RunBudget::default(),
         agents: Default::default(),
         tasks: Vec::new(),
         gate,
         checks,
+        worktree: Default::default(),
         node: Default::default(),
     };
     let stop = host::stop_on_signals()?;

@@ -11,15 +11,17 @@ mod memory;
 mod resume;
 mod run;
 mod status;
+mod stop;
 mod store;
 mod validator;
 mod verify;
+mod worktree;
 
 use std::path::PathBuf;
 
 use quorate_base::ExitStatus;
 
-use crate::cli::{Ballot, Change, Cli, Command};
+use crate::cli::{Ballot, Change, Cli, Command, Worktree};
 use crate::failure::Usage;
 use crate::printer::Printer;
 
@@ -39,6 +41,7 @@ pub(crate) fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatus
         Command::Resume { run } => resume::resume(&here, run.as_deref(), printer),
         Command::Certify(args) => certify::certify(&here, &args, printer),
         Command::Verify(args) => verify::verify(&here, &args, printer),
+        Command::Stop { run, all } => stop::stop(&here, run.as_deref(), all, printer),
         Command::Status { run, all } => status::status(&here, run.as_deref(), all, printer),
         Command::Logs { run, follow, output } => {
             logs::logs(&here, run.as_deref(), follow, output.as_deref(), printer)
@@ -51,6 +54,8 @@ pub(crate) fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatus
         Command::Ballot(Ballot::Show { ballot, run }) => {
             ballot::show(&here, &ballot, run.as_deref(), printer)
         }
+        Command::Worktree(Worktree::List) => worktree::list(&here, printer),
+        Command::Worktree(Worktree::Clean { force }) => worktree::clean(&here, force, printer),
         Command::Memory(args) => memory::memory(&here, args, printer),
         Command::Bus(command) => bus::bus(&here, command, printer),
         Command::Doctor => doctor::doctor(printer),

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use anyhow::Context as _;
 use quorate_base::{ByteCount, ExitStatus, TaskId};
+use quorate_swarm::kit::spec::WorktreeSpec;
 use quorate_swarm::node::{Left, Node, Start, Where};
 use quorate_swarm::record::RunOutcome;
 use quorate_swarm::spec::file::{self, SwarmFile};
@@ -124,23 +125,23 @@ fn from_agent(here: &Path, name: &str, objective: &Path, printer: &Printer) -> a
     };
     let mut gate = file::gate_default();
     let mut checks = store::detected(&root, &gate.validators);
+    let mut worktree = WorktreeSpec::default();
     if let Some((origin, text)) = &project {
         (gate, checks) = file::parse_gate(origin, text, &checks)?;
+        worktree = file::parse_worktree(origin, text)?;
     }
-    let task = TaskSpec {
-        id: TaskId::new(name)?,
-        agent: name.to_owned(),
-        objective: objective.clone(),
-        after: Vec::new(),
-    };
+    let task = TaskSpec::new(TaskId::new(name)?, name, &objective);
     let spec = RunSpec {
         objective,
         agents_at_once: 1,
         wall: quorate_base::Millis::from_secs(4 * 3600),
+        schedule: quorate_swarm::spec::Schedule::default(),
+        budget: quorate_swarm::budget::RunBudget::default(),
         agents: BTreeMap::from([(name.to_owned(), AgentSpec { count: 1, ..agent })]),
         tasks: vec![task],
         gate,
         checks,
+        worktree,
         node: Default::default(),
     };
     require_checks(&spec)?;
@@ -196,6 +197,10 @@ pub(super) fn conclude(node: &Node, left: Left, strict: bool, printer: &Printer)
     match node.state().outcome {
         Some(RunOutcome::WallLimit) => {
             printer.warn("the run's wall time was over; what had landed stays landed");
+            ExitStatus::Limit
+        }
+        Some(RunOutcome::BudgetSpent) => {
+            printer.warn("a budget was used up; what had landed stays landed. Raise the budget in the swarm file, or run what is left another day");
             ExitStatus::Limit
         }
         Some(RunOutcome::BranchMoved) => {
@@ -266,6 +271,18 @@ pub(super) fn table(summary: &RunSummary, printer: &Printer) {
             agent.wall_s,
             agent.cpu_s,
             ByteCount(agent.memory_peak_bytes),
+        ));
+    }
+    for budget in &summary.budgets {
+        let aside = match budget.set_aside {
+            0 => String::new(),
+            aside => format!(", {} set aside", budget.unit.show(aside)),
+        };
+        printer.data(&format!(
+            "  budget of {}: {} of {}{aside}",
+            budget.account,
+            budget.unit.show(budget.spent),
+            budget.unit.show(budget.limit)
         ));
     }
     if !summary.landed.is_empty() {

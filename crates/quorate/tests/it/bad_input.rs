@@ -16,6 +16,11 @@ fn one_agent(script: &str) -> String {
     format!("objective = \"try\"\n[agents.a]\nprogram = \"sh\"\nargs = [\"-c\", '''{script}''']\n{CHECKS}")
 }
 
+/// One that may do what the node may.
+fn unenclosed(script: &str) -> String {
+    one_agent(script).replace("[agents.a]\n", "[agents.a]\nsandbox = { enabled = false }\n")
+}
+
 #[test]
 fn mistakes_in_files_and_arguments_are_usage_errors() {
     let room = Room::new();
@@ -153,7 +158,7 @@ fn a_branch_that_exists_or_moves_is_never_overwritten() {
     refused(&room.quorate(&["run", "swarm.toml"]), 2, "exists already");
     let repo = room.repo();
     let steal = format!("git -C {} update-ref refs/heads/fresh main; echo x > x.txt", repo.display());
-    room.swarm(&format!("{}[repository]\nbranch = \"fresh\"\n", one_agent(&steal)));
+    room.swarm(&format!("{}[repository]\nbranch = \"fresh\"\n", unenclosed(&steal)));
     let answer = room.quorate(&["run", "swarm.toml"]);
     refused(&answer, 1, "moved or checked out by somebody else");
     assert_eq!(room.git(&["rev-parse", "fresh"]), room.git(&["rev-parse", "main"]));
@@ -202,7 +207,7 @@ fn a_gigabyte_of_output_is_bounded() {
 fn a_full_disk_interrupts_and_the_run_goes_on_with_room() {
     let room = Room::new();
     // From its worktree the agent reaches the store, four folders up, and fills the disk under it, once.
-    room.swarm(&one_agent(
+    room.swarm(&unenclosed(
         "[ -e ../../../../../once ] || { touch ../../../../../once; cat /dev/zero > ../../../../filler; }; mv notes.txt moved.txt",
     ));
     // A small file system of its own for the store, seen by this script alone.

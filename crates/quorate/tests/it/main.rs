@@ -3,12 +3,17 @@
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the answer")]
 
 mod bad_input;
+mod budget;
 mod bus;
 mod certify;
 mod example;
+mod kit;
 mod limits;
 mod memory;
 mod python;
 mod room;
 mod run;
+mod sandbox;
+mod stop;
 mod survival;
+mod worktree;

@@ -48,6 +48,11 @@ impl Room {
         self.folder.path()
     }
 
+    /// Where what belongs to the user and not to the repository lies.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.folder.path().join("state")
+    }
+
     pub(crate) fn write(&self, name: &str, text: &str) {
         std::fs::write(self.repo().join(name), text).unwrap();
     }
@@ -76,6 +81,8 @@ impl Room {
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
         command.current_dir(self.repo()).args(args).env_remove("QUORATE_TEST_DIE");
+        // Port blocks are the user's; a test leaves nothing in the home of whoever runs it.
+        command.env("XDG_STATE_HOME", self.state());
         command
     }
 

@@ -12,16 +12,16 @@ use quorate_base::{GitOid, Timestamp};
 
 use super::*;
 
-const NOW: Timestamp = Timestamp(1_700_000_000_000);
+pub(crate) const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
 /// A user's repository in a folder of its own, beside which runs have theirs.
-struct Place {
+pub(crate) struct Place {
     folder: tempfile::TempDir,
-    top: PathBuf,
+    pub(crate) top: PathBuf,
 }
 
 /// Git as a user calls it.
-fn git(folder: &Path, args: &[&str]) -> Vec<u8> {
+pub(crate) fn git(folder: &Path, args: &[&str]) -> Vec<u8> {
     let mut command = Command::new("git");
     command.args([
         "-c",
@@ -42,18 +42,18 @@ fn git(folder: &Path, args: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-fn oid(folder: &Path, rev: &str) -> GitOid {
+pub(crate) fn oid(folder: &Path, rev: &str) -> GitOid {
     String::from_utf8(git(folder, &["rev-parse", rev])).unwrap().trim().parse().unwrap()
 }
 
-fn write(folder: &Path, name: impl AsRef<Path>, content: &str) {
+pub(crate) fn write(folder: &Path, name: impl AsRef<Path>, content: &str) {
     let path = folder.join(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, content).unwrap();
 }
 
 impl Place {
-    fn named(name: &str, init: &[&str]) -> Self {
+    pub(crate) fn named(name: &str, init: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let top = folder.path().canonicalize().unwrap().join(name);
         fs::create_dir_all(&top).unwrap();
@@ -66,39 +66,39 @@ impl Place {
         Self { folder, top }
     }
 
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::named("user", &[])
     }
 
-    fn source(&self) -> Source {
+    pub(crate) fn source(&self) -> Source {
         discover(&self.top).unwrap()
     }
 
-    fn head(&self) -> GitOid {
+    pub(crate) fn head(&self) -> GitOid {
         oid(&self.top, "HEAD")
     }
 
-    fn beside(&self, name: &str) -> PathBuf {
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
         self.top.parent().unwrap().join(name)
     }
 
-    fn private(&self) -> PrivateRepository {
+    pub(crate) fn private(&self) -> PrivateRepository {
         PrivateRepository::create(&self.beside("run/repository.git"), &self.source()).unwrap()
     }
 
-    fn worktree(&self, private: &PrivateRepository, name: &str) -> PathBuf {
+    pub(crate) fn worktree(&self, private: &PrivateRepository, name: &str) -> PathBuf {
         let path = self.beside("run/worktrees").join(name);
         private.add_worktree(&path, &self.head()).unwrap();
         path
     }
 
-    fn commit(&self, private: &PrivateRepository, worktree: &Path) -> GitOid {
+    pub(crate) fn commit(&self, private: &PrivateRepository, worktree: &Path) -> GitOid {
         let tree = private.snapshot(worktree).unwrap();
         private.commit_tree(&tree, &[self.head()], "change\n", &Identity::quorate(), NOW).unwrap()
     }
 }
 
-fn paths(changes: &[PathChange]) -> Vec<(&[u8], PathStatus)> {
+pub(crate) fn paths(changes: &[PathChange]) -> Vec<(&[u8], PathStatus)> {
     changes.iter().map(|change| (change.path.as_os_str().as_bytes(), change.status)).collect()
 }
 

@@ -1,0 +1,96 @@
+//! Giving a launch what its worktree comes with.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use quorate_base::{AgentId, TaskId};
+
+use super::start::read_path;
+use super::{Error, Job};
+use crate::kit::ports::{Block, Ports};
+use crate::kit::{self, caches, include};
+use crate::record::Record;
+
+/// How often a launch that waits for ports looks again.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// What came of equipping a launch.
+#[derive(Debug)]
+pub(super) enum Equipped {
+    With(Equipment),
+    /// This agent cannot be given what its worktree should have, and why.
+    Impossible(String),
+    /// The node is stopping.
+    Stopping,
+}
+
+/// What an agent has while it works.
+#[derive(Debug)]
+pub(super) struct Equipment {
+    pub(super) env: Vec<(OsString, OsString)>,
+    _ports: Option<Block>,
+}
+
+impl Job {
+    /// Copies files in, makes caches, and takes ports, for which it may have to wait.
+    pub(super) fn equip(&self, agent: &AgentId, task: &TaskId, worktree: &Path) -> Result<Equipped, Error> {
+        match self.try_equip(agent, task, worktree) {
+            Ok(Some(equipment)) => Ok(Equipped::With(equipment)),
+            Ok(None) => Ok(Equipped::Stopping),
+            Err(error) if error.is_disk() => {
+                Err(Error::Io { what: error.to_string(), source: std::io::ErrorKind::StorageFull.into() })
+            }
+            Err(error) => Ok(Equipped::Impossible(error.to_string())),
+        }
+    }
+
+    fn try_equip(
+        &self,
+        agent: &AgentId,
+        task: &TaskId,
+        worktree: &Path,
+    ) -> Result<Option<Equipment>, kit::Error> {
+        let spec = &self.state.started.spec.worktree;
+        let repository = &self.shared.target;
+        // Runs of an older Quorate have not written it down.
+        let folder = read_path(&self.shared.run, "include-from").unwrap_or_else(|_| repository.clone());
+        let from = include::From { folder: &folder, repository };
+        include::copy(from, &spec.include, spec.include_max, &self.shared.repository, worktree)?;
+        let root = self.shared.workspace.store_dir().join("caches");
+        let mut env = caches::environment(&spec.caches, &root, worktree, cargo_home().as_deref())?;
+        let mut ports = None;
+        if spec.ports_each > 0 {
+            let pool = Ports::of_user();
+            let mut told = false;
+            loop {
+                if self.leash.pulled() {
+                    return Ok(None);
+                }
+                ports = pool.take(spec.ports, spec.ports_each)?;
+                if ports.is_some() {
+                    break;
+                }
+                if !std::mem::replace(&mut told, true) {
+                    let reason = format!(
+                        "no {} free ports side by side in {}; it starts when an agent of another run gives its own back (`ports` under [worktree] can be a wider range)",
+                        spec.ports_each, spec.ports
+                    );
+                    self.tell(Record::LaunchWaits { agent: agent.clone(), task: task.clone(), reason });
+                }
+                thread::sleep(LOOK);
+            }
+        }
+        if let Some(block) = &ports {
+            env.extend(block.environment().map(|(name, value)| (name.into(), value.into())));
+        }
+        Ok(Some(Equipment { env, _ports: ports }))
+    }
+}
+
+/// Where the person's own cargo has its settings.
+fn cargo_home() -> Option<PathBuf> {
+    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo"));
+    std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home)
+}
