@@ -5,17 +5,19 @@ use std::time::{Duration, Instant};
 use quorate_agents::{Outcome, spawn};
 use quorate_base::{ByteCount, Millis};
 
-use crate::room::{Room, layers, told};
+use crate::room::{BOMB, RELAY, Room, layers, told};
 
 #[test]
-fn a_fork_bomb_is_stopped_and_its_sibling_goes_on() {
+fn a_process_hog_is_stopped_and_its_sibling_goes_on() {
     for (name, containment) in layers() {
         let sibling_room = Room::new();
         let sibling = sibling_room.command("while [ ! -e stop ]; do sleep 0.01; done; echo went on");
         let sibling = spawn(&sibling, &containment).unwrap();
         let room = Room::new();
-        let mut command = room.command("i=0; while [ $i -lt 400 ]; do sleep 60 & i=$((i+1)); done; wait");
+        let mut command = room.command(BOMB);
         command.limits.processes = 100;
+        // What the forked share counts once for each of them where no group counts it.
+        command.limits.memory = ByteCount::mib(8192);
         let began = Instant::now();
         let ended = room.run_in(&command, &containment);
         let took = began.elapsed();
@@ -25,6 +27,25 @@ fn a_fork_bomb_is_stopped_and_its_sibling_goes_on() {
         std::fs::write(sibling_room.folder.path().join("stop"), "now").unwrap();
         assert_eq!(sibling.wait().unwrap().outcome, Outcome::Exited { code: 0 }, "{name}");
         assert!(sibling_room.out().contains("went on"), "{name}");
+    }
+}
+
+#[test]
+fn a_process_hog_whose_members_all_have_sessions_of_their_own_is_stopped_on_every_layer() {
+    for (name, containment) in layers() {
+        let room = Room::new();
+        let mut command = room.command(RELAY);
+        command.limits.processes = 60;
+        command.limits.memory = ByteCount::mib(8192);
+        let ended = room.run_in(&command, &containment);
+        assert_eq!(ended.outcome, Outcome::ProcessLimit, "{name}: {ended:?}");
+        // Nobody is left to run another lap.
+        let laps = || std::fs::metadata(room.folder.path().join("laps")).unwrap().len();
+        let after = laps();
+        let watch = Instant::now();
+        while watch.elapsed() < Duration::from_millis(200) {
+            assert_eq!(laps(), after, "{name}");
+        }
     }
 }
 
@@ -93,7 +114,7 @@ fn a_share_of_a_processor_is_held_or_told_as_not_held() {
 fn a_disk_hog_with_many_files_is_stopped() {
     let room = Room::new();
     let mut command =
-        room.command("mkdir -p a/b; i=0; while :; do head -c 1048576 /dev/zero > a/b/$i; i=$((i+1)); done");
+        room.command("mkdir -p a/b; i=0; while [ $i -lt 400 ]; do head -c 1048576 /dev/zero > a/b/$i; i=$((i+1)); done; sleep 20");
     command.limits.disk = Some(ByteCount::mib(16));
     let ended = room.run(&command);
     assert_eq!(ended.outcome, Outcome::DiskLimit, "{ended:?}");
@@ -103,7 +124,7 @@ fn a_disk_hog_with_many_files_is_stopped() {
 #[test]
 fn a_disk_hog_with_one_file_is_stopped_by_the_kernel_where_it_is_faster() {
     let room = Room::new();
-    let mut command = room.command("exec dd if=/dev/zero of=large bs=1M count=4096 2> /dev/null");
+    let mut command = room.command("exec dd if=/dev/zero of=large bs=1M count=512 2> /dev/null");
     command.limits.disk = Some(ByteCount::mib(8));
     let ended = room.run(&command);
     assert_eq!(ended.outcome, Outcome::DiskLimit, "{ended:?}");

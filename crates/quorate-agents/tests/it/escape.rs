@@ -9,7 +9,7 @@ use crate::room::{Room, alive, layers, told};
 
 /// Forks twice, leaves session, parent and environment behind, and ignores being asked.
 const ESCAPE: &str = "(setsid env -i /bin/sh -c 'trap \"\" TERM HUP; echo $$ > escapee; \
-    while :; do /bin/sleep 1; done' > /dev/null 2>&1 &) ; while [ ! -s escapee ]; do sleep 0.01; done";
+    i=0; while [ $i -lt 60 ]; do i=$((i+1)); /bin/sleep 1; done' > /dev/null 2>&1 &) ; while [ ! -s escapee ]; do sleep 0.01; done";
 
 #[test]
 fn a_daemon_that_left_everything_behind_ends_with_its_leader() {

@@ -107,6 +107,34 @@ impl Room {
     }
 }
 
+/// Starts one process after another, 300 in all, none of which starts any itself. Whether or not anybody stops it, each
+/// of them and it itself are gone after some seconds: an alarm ends them.
+pub(crate) const BOMB: &str = "exec python3 -c '
+import os, signal, time
+signal.alarm(15)
+for _ in range(300):
+    if os.fork() == 0:
+        signal.alarm(10)
+        time.sleep(10)
+        os._exit(0)
+time.sleep(10)
+'";
+
+/// A relay of 200 processes, each in a session of its own, each of which starts the next and stays. Whether or not
+/// anybody stops it, each of them is gone after some seconds: an alarm ends it.
+pub(crate) const RELAY: &str = "exec python3 -c '
+import os, signal, time
+signal.alarm(15)
+for lap in range(200):
+    if os.fork() != 0:
+        break
+    signal.alarm(10)
+    os.setsid()
+    with open(\"laps\", \"a\") as laps:
+        laps.write(\"x\")
+time.sleep(10)
+'";
+
 /// The line of an end's containment about something.
 pub(crate) fn told<'a>(ended: &'a Ended, what: &str) -> &'a str {
     let line = ended.containment.iter().find_map(|line| line.strip_prefix(what)?.strip_prefix(": "));
