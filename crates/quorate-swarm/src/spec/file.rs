@@ -90,6 +90,7 @@ struct RawFile {
     gate: RawGate,
     #[serde(default)]
     worktree: RawWorktree,
+    #[serde(default)]
     node: RawNode,
     checks: Option<BTreeMap<Spanned<String>, RawCheck>>,
 }

@@ -106,9 +106,13 @@ fn a_node_short_of_memory_pauses_and_stops_an_agent_and_launches_it_again() {
     let script = "test -e \"$1/again\" && echo fine > new.txt && exit; touch \"$1/again\"; \
         for i in 1 2 3 4 5 6 7; do (head -c 60000000 /dev/zero; sleep 1000) | tail > /dev/null & sleep 0.3; done; wait";
     let room = Room::new();
-    let place = room.path().display();
-    let agent =
-        format!("args = [\"-c\", '''{script}''', \"sh\", \"{place}\"]\nlimits = {{ memory = \"1GiB\" }}");
+    let place = room.path().join("beside");
+    std::fs::create_dir(&place).unwrap();
+    let place = place.display();
+    let agent = format!(
+        "args = [\"-c\", '''{script}''', \"sh\", \"{place}\"]\nlimits = {{ memory = \"1GiB\" }}\n\
+        sandbox = {{ write = [\"{place}\"] }}"
+    );
     room.swarm(&swarm(&agent, "[node]\nmemory-warn = \"60%\"\nmemory-critical = \"40%\""));
     let Some(group) = Bounded::new(600 << 20) else {
         // Without a bound of its own, what counts is what the machine has: told, whatever it is.
