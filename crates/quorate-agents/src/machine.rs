@@ -14,7 +14,8 @@ pub struct Memory {
     pub total: ByteCount,
     /// What can be had without swapping.
     pub available: ByteCount,
-    /// Bound on the control group this process is in, and what is used of it; caches that can be given back not counted.
+    /// Bound on the control group this process is in, and what is used of it; caches of files are not counted, since they
+    /// can be given back.
     pub bound: Option<(ByteCount, ByteCount)>,
     /// Share of the last ten seconds in which somebody, or everybody, waited for memory, in hundredths of a percent.
     pub waiting: Option<(u32, u32)>,
@@ -44,10 +45,15 @@ impl Memory {
 
 /// The tightest bound on a group and those above it: the one with the least left.
 fn bound(mount: &Path, group: &Path, v2: bool) -> Option<(ByteCount, ByteCount)> {
-    let (limit, usage, idle) = if v2 {
-        ("memory.max", "memory.current", "inactive_file")
+    // What stays: memory of processes, what they share by name, and what the kernel holds for them, where it tells.
+    let (limit, usage, kept): (_, _, &[&str]) = if v2 {
+        (
+            "memory.max",
+            "memory.current",
+            &["anon", "shmem", "slab_unreclaimable", "kernel_stack", "pagetables"],
+        )
     } else {
-        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", &["total_rss", "total_shmem"])
     };
     let number = |path: PathBuf| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
     let mut tightest: Option<(ByteCount, ByteCount)> = None;
@@ -56,10 +62,16 @@ fn bound(mount: &Path, group: &Path, v2: bool) -> Option<(ByteCount, ByteCount)>
         // Without a limit, version 1 tells the largest number of pages, and version 2 a word.
         if let Some(limit) = number(at.join(limit)).filter(|limit| *limit < 1 << 60) {
             let stat = fs::read_to_string(at.join("memory.stat")).unwrap_or_default();
-            let cached = stat
-                .lines()
-                .find_map(|line| line.strip_prefix(idle)?.strip_prefix(' ')?.trim().parse::<u64>().ok());
-            let used = number(at.join(usage)).unwrap_or(0).saturating_sub(cached.unwrap_or(0));
+            let amount = |line: &str| {
+                let (name, amount) = line.split_once(' ')?;
+                kept.contains(&name).then(|| amount.trim().parse::<u64>().ok())?
+            };
+            // Where the kernel does not tell what it consists of, all of it counts.
+            let used = if stat.lines().any(|line| amount(line).is_some()) {
+                stat.lines().filter_map(amount).sum()
+            } else {
+                number(at.join(usage)).unwrap_or(0)
+            };
             let left = |(limit, used): (ByteCount, ByteCount)| limit.0.saturating_sub(used.0);
             let this = (ByteCount(limit), ByteCount(used));
             if tightest.is_none_or(|other| left(this) < left(other)) {
@@ -108,12 +120,36 @@ mod tests {
         let group = |at: &Path, limit: &str, used: &str| {
             fs::write(at.join("memory.max"), limit).unwrap();
             fs::write(at.join("memory.current"), used).unwrap();
-            fs::write(at.join("memory.stat"), "anon 5\ninactive_file 10\n").unwrap();
+            fs::write(at.join("memory.stat"), format!("anon {used}\n")).unwrap();
         };
-        group(&inner, "max\n", "50\n");
-        group(&mount.path().join("a"), "100\n", "60\n");
+        group(&inner, "max\n", "40\n");
+        group(&mount.path().join("a"), "100\n", "50\n");
         assert_eq!(bound(mount.path(), &inner, true), Some((ByteCount(100), ByteCount(50))));
-        group(&inner, "60\n", "50\n");
+        group(&inner, "60\n", "40\n");
         assert_eq!(bound(mount.path(), &inner, true), Some((ByteCount(60), ByteCount(40))));
+    }
+
+    #[test]
+    fn caches_of_files_are_not_used_memory() {
+        let (v1, v2) = ("memory.limit_in_bytes", "memory.max");
+        let (used_v1, used_v2) = ("memory.usage_in_bytes", "memory.current");
+        for (limit, usage, stat, used) in [
+            (v2, used_v2, "anon 5\nfile 80\nshmem 3\ninactive_file 40\nactive_file 37\n", 8),
+            (
+                v1,
+                used_v1,
+                "cache 1\nrss 1\ntotal_cache 80\ntotal_rss 5\ntotal_shmem 3\ntotal_active_file 37\n",
+                8,
+            ),
+            // One that does not say what it consists of is counted in full.
+            (v1, used_v1, "cache 1\n", 90),
+        ] {
+            let mount = tempfile::tempdir().unwrap();
+            for (name, text) in [(limit, "100"), (usage, "90"), ("memory.stat", stat)] {
+                fs::write(mount.path().join(name), text).unwrap();
+            }
+            let found = bound(mount.path(), mount.path(), limit == v2);
+            assert_eq!(found, Some((ByteCount(100), ByteCount(used))), "{stat}");
+        }
     }
 }
