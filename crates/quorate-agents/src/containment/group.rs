@@ -40,7 +40,8 @@ impl Group {
             let run = v2.root.join(run);
             let path = run.join(&name);
             fs::create_dir_all(&run).ok();
-            let bounding = || v2.controllers.iter().filter(|one| **one != Controller::Freezer);
+            let bounding =
+                || v2.controllers.iter().filter(|one| wanted(**one, limits) && **one != Controller::Freezer);
             for controller in bounding() {
                 let _ = fs::write(run.join("cgroup.subtree_control"), format!("+{}", controller.name()));
             }
@@ -52,7 +53,7 @@ impl Group {
         }
         for (controller, root) in &offer.v1 {
             // Version 2 pauses better, where it is there.
-            if *controller == Controller::Freezer && group.v2.is_some() {
+            if !wanted(*controller, limits) || (*controller == Controller::Freezer && group.v2.is_some()) {
                 continue;
             }
             let path = root.join(run).join(&name);
@@ -206,6 +207,12 @@ impl Drop for Group {
     }
 }
 
+/// Whether a controller has anything to do. One for the CPU would weigh a whole tree as one process, so it is left out
+/// where no share was asked for.
+fn wanted(controller: Controller, limits: &Limits) -> bool {
+    controller != Controller::Cpu || limits.cpus.is_some()
+}
+
 fn set_v2(path: &Path, controller: Controller, limits: &Limits) -> io::Result<()> {
     match controller {
         Controller::Memory => {
@@ -228,8 +235,11 @@ fn set_v1(path: &Path, controller: Controller, limits: &Limits) -> io::Result<()
     match controller {
         Controller::Memory => {
             fs::write(path.join("memory.limit_in_bytes"), limits.memory.0.to_string())?;
-            // Memory and swap together: where swap is accounted, it must not be a way around the limit.
-            let _ = fs::write(path.join("memory.memsw.limit_in_bytes"), limits.memory.0.to_string());
+            // Swap must not be a way around the limit: it is counted in, and not used where the kernel cannot count it.
+            let both = path.join("memory.memsw.limit_in_bytes");
+            if fs::write(both, limits.memory.0.to_string()).is_err() {
+                fs::write(path.join("memory.swappiness"), "0")?;
+            }
             Ok(())
         }
         Controller::Pids => fs::write(path.join("pids.max"), limits.processes.to_string()),

@@ -111,7 +111,7 @@ impl Containment {
         };
         let holds = |controller| self.offer.as_ref().and_then(|offer| offer.holds(controller));
         let version = |controller, what: &str| holds(controller).map(|version| format!("{version}: {what}"));
-        let delegate = "run as a user with a delegated cgroup v2 (systemd: Delegate=yes)";
+        let delegate = "run where this user may make groups at the top of cgroup v2 or v1, as root or in a container of its own";
         let ending = self.offer.as_ref().and_then(|offer| offer.ending());
         let pausing = self.offer.as_ref().and_then(|offer| offer.pausing());
         let memory = version(Controller::Memory, "the kernel holds it over the whole tree");
@@ -138,7 +138,9 @@ impl Containment {
             layer(
                 "process limit",
                 pids.is_some(),
-                pids.unwrap_or_else(|| "no pids controller: a watchdog counts the tree, RLIMIT_NPROC is the backstop (not for root)".into()),
+                pids.unwrap_or_else(|| {
+                    format!("no pids controller: for this user {} over the tree", processes_without_group())
+                }),
                 delegate,
             ),
             layer(
@@ -181,6 +183,11 @@ impl Containment {
     pub(crate) fn group(&self, marker: &str, limits: &Limits) -> Option<Group> {
         Group::create(self.offer.as_ref()?, &folder_name(marker), limits)
     }
+}
+
+/// What bounds processes where no group does. The kernel does not hold root to RLIMIT_NPROC.
+pub(crate) fn processes_without_group() -> &'static str {
+    if rustix::process::getuid().is_root() { "watchdog" } else { "watchdog and RLIMIT_NPROC" }
 }
 
 /// Where groups are mounted that can bound the memory of this process, the group it is in, and whether that is of

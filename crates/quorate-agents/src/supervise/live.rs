@@ -15,7 +15,7 @@ use rustix::process::{Signal, kill_process};
 
 use super::{Control, Ended, News, Note, Outcome, Usage, WaitError};
 use crate::command::Limits;
-use crate::containment::{Controller, Group};
+use crate::containment::{Controller, Group, processes_without_group};
 use crate::disk::DiskWatch;
 use crate::idle::{Progress, Traces};
 use crate::tree::{self, Process};
@@ -151,16 +151,22 @@ impl Live {
         let mut layers = vec![
             format!("tree: {}", group.map_or("session, ancestry and marker", Group::ending)),
             format!("memory: {}", holds(Controller::Memory).unwrap_or("watchdog and RLIMIT_DATA")),
-            format!("processes: {}", holds(Controller::Pids).unwrap_or("watchdog and RLIMIT_NPROC")),
+            format!("processes: {}", holds(Controller::Pids).unwrap_or_else(processes_without_group)),
             "cpu: watchdog and RLIMIT_CPU".to_owned(),
+            format!(
+                "output: {}",
+                if self.limits.disk.is_some() { "watchdog and RLIMIT_FSIZE" } else { "watchdog" }
+            ),
         ];
         if self.limits.cpus.is_some() {
             let held = holds(Controller::Cpu).unwrap_or("not held, for want of a cpu controller");
             layers.push(format!("cpus: {held}"));
         }
         if self.limits.disk.is_some() {
-            let held = if self.disk.is_some() { "watchdog and RLIMIT_FSIZE" } else { "RLIMIT_FSIZE" };
-            layers.push(format!("disk: {held}"));
+            layers.push("disk: watchdog and RLIMIT_FSIZE".to_owned());
+        }
+        if self.limits.idle.is_some() {
+            layers.push("idle: watchdog".to_owned());
         }
         layers.push("open files: RLIMIT_NOFILE".to_owned());
         layers.extend(self.sandbox.iter().cloned());

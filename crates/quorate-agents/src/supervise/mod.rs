@@ -31,6 +31,9 @@ use crate::sys::{self, Setup};
 use crate::tree;
 use live::{Live, Pause, Seen};
 
+/// RLIMIT_NPROC counts all tasks of a user: those there are already have to fit beside the tree's own, and those of so
+/// many trees that may be started later.
+const TREES: u64 = 8;
 /// Added to twice the memory limit for RLIMIT_DATA, which counts what is reserved, not what is used.
 const DATA_EXTRA: u64 = 256 << 20;
 /// Added to the larger of the disk and output limits for RLIMIT_FSIZE, so that the watchdog is first.
@@ -319,8 +322,8 @@ impl Supervisor {
             // Without a group, ancestry is all that tells whose an orphan is.
             subreaper: group.is_none(),
             groups: groups.unwrap_or_default(),
-            // The kernel counts all tasks of a user, so those there are already have to fit beside the tree's own.
-            user_tasks: (!held).then(|| tree::tasks().saturating_add(u64::from(limits.processes))),
+            user_tasks: (!held)
+                .then(|| tree::tasks().saturating_add(u64::from(limits.processes).saturating_mul(TREES))),
             file_bytes: disk.map_or(u64::MAX, |disk| disk.max(limits.output.0).saturating_add(FILE_EXTRA)),
             data_bytes: limits.memory.0.saturating_mul(2).saturating_add(DATA_EXTRA),
             // Whole seconds, and one more: the watchdog's exact limit comes first.
