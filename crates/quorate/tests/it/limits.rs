@@ -1,11 +1,11 @@
 //! Runs in which agents do nothing, or too much.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::room::{Answer, CHECKS, Room};
+use crate::room::{Answer, CHECKS, Room, marked};
 
 /// Starts one process after another, 200 in all, none of which starts any itself. Whether or not anybody stops it, each
 /// of them and it itself are gone after some seconds: an alarm ends them.
@@ -75,6 +75,184 @@ fn a_limit_that_is_hit_is_named_where_the_run_is_told() {
     assert!(told.iter().any(|line| line.as_str().unwrap().starts_with("processes: ")), "{status:#}");
 }
 
+/// A run of one agent, a shell that is told a folder in which it may write: what the journal says of its end.
+#[track_caller]
+fn launch(room: &Room, script: &str, limits: &str) -> (Value, Answer) {
+    let beside = room.path().join("beside");
+    std::fs::create_dir_all(&beside).unwrap();
+    room.swarm(&swarm(&shell(script, &beside, limits), ""));
+    let run = room.quorate(&["run", "swarm.toml"]);
+    let events = events(room);
+    let started = names(&events).into_iter().filter(|name| *name == "agent-started").count();
+    assert_eq!(started, 1, "{run:?}");
+    (after(&events, 0, "agent-ended").1.clone(), run)
+}
+
+fn shell(script: &str, beside: &Path, limits: &str) -> String {
+    let beside = beside.display();
+    format!(
+        "args = [\"-c\", '''{script}''', \"sh\", \"{beside}\"]\nsandbox = {{ write = [\"{beside}\"] }}\n\
+        limits = {{ {limits} }}"
+    )
+}
+
+fn holds(ended: &Value, what: &str) -> bool {
+    let lines = ended["containment"].as_array().unwrap();
+    lines.iter().any(|line| line.as_str().unwrap().starts_with(what))
+}
+
+fn is_alive(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
+}
+
+/// Takes 400 MiB, and keeps them for some seconds at most.
+const MEMORY: &str = "exec python3 -c '
+import signal, time
+signal.alarm(15)
+taken = [bytearray(8 << 20) for _ in range(50)]
+time.sleep(15)
+'";
+
+/// Writes 128 MB in 64 files.
+const DISK: &str = "mkdir a; for i in 1 2 3 4 5 6 7 8; do for j in 1 2 3 4 5 6 7 8; do \
+    head -c 2000000 /dev/zero > a/$i$j; done; done; sleep 15";
+
+/// Hears nothing of what it is asked, for eighteen seconds.
+const STUBBORN: &str = "trap \"\" TERM HUP INT; for i in 1 2 3 4 5 6 7 8 9; do sleep 2; done";
+
+/// What each of them takes has an end, whether or not anybody stops it.
+#[test]
+fn whoever_takes_too_much_is_ended_and_the_journal_says_of_what_and_what_held_it() {
+    for (script, limits, kind, held) in [
+        (MEMORY, "memory = \"128MiB\", wall = \"25s\"", "memory-limit", "memory: "),
+        (BOMB, "processes = 60, wall = \"25s\"", "process-limit", "processes: "),
+        ("ulimit -t 15; while :; do :; done", "cpu = \"400ms\", wall = \"25s\"", "cpu-limit", "cpu: "),
+        (
+            "head -c 200000000 /dev/zero; sleep 15",
+            "output = \"64MiB\", wall = \"25s\"",
+            "output-limit",
+            "output: ",
+        ),
+        (DISK, "disk = \"32MiB\", wall = \"25s\"", "disk-limit", "disk: "),
+        ("sleep 15", "wall = \"500ms\"", "wall-limit", "tree: "),
+        (STUBBORN, "wall = \"500ms\"", "wall-limit", "tree: "),
+        ("sleep 15", "idle = \"1s\", wall = \"25s\"", "idle", "idle: "),
+    ] {
+        let room = Room::new();
+        let (ended, run) = launch(&room, script, limits);
+        assert_eq!(ended["outcome"]["kind"], kind, "{script}: {ended:#}");
+        assert!(holds(&ended, held), "{script}: {ended:#}");
+        assert_eq!(run.code, Some(1), "{run:?}");
+        let status = room.json(&["status"]);
+        assert_eq!(marked(status["run"].as_str().unwrap()), Vec::<String>::new(), "{script}");
+    }
+}
+
+#[test]
+fn a_hog_of_descriptors_is_refused_more_and_goes_on() {
+    let script = "exec python3 -c '
+import os
+taken = []
+try:
+    while len(taken) < 5000:
+        taken.append(os.open(\"/dev/null\", 0))
+except OSError as error:
+    reason = error.errno
+for one in taken:
+    os.close(one)
+print(len(taken), reason, file=open(\"new.txt\", \"w\"))
+'";
+    let room = Room::new();
+    let (ended, run) = launch(&room, script, "open-files = 64, wall = \"25s\"");
+    assert_eq!(ended["outcome"], serde_json::json!({ "kind": "exited", "code": 0 }), "{ended:#}");
+    assert!(holds(&ended, "open files: RLIMIT_NOFILE"), "{ended:#}");
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let branch = room.json(&["status"])["branch"].as_str().unwrap().to_owned();
+    let told = room.git(&["show", &format!("{branch}:new.txt")]);
+    let (count, reason) = told.split_once(' ').unwrap();
+    assert!(count.parse::<u32>().unwrap() < 64 && reason == "24", "{told}");
+}
+
+#[test]
+fn a_daemon_that_leaves_everything_behind_ends_with_its_agent() {
+    // Forks twice into a session of its own with an empty environment, and lives for a minute at most.
+    let daemon = "(setsid env -i /bin/sh -c \"trap : TERM HUP; echo \\$\\$ > $1/daemon; \
+        for i in 1 2 3 4 5 6 7 8 9 10 11 12; do /bin/sleep 5; done\" > /dev/null 2>&1 &); \
+        while ! test -s $1/daemon; do sleep 0.05; done; ";
+    for (end, kind) in [("echo fine > new.txt", "exited"), ("sleep 15", "wall-limit")] {
+        let room = Room::new();
+        let (ended, _) = launch(&room, &format!("{daemon}{end}"), "wall = \"2s\"");
+        assert_eq!(ended["outcome"]["kind"], kind, "{ended:#}");
+        let pid = std::fs::read_to_string(room.path().join("beside/daemon")).unwrap();
+        assert!(!is_alive(&pid), "{ended:#}");
+    }
+}
+
+#[test]
+fn an_agent_that_waits_for_none_of_its_children_leaves_none_behind() {
+    let script = "exec python3 -c '
+import os, sys
+with open(sys.argv[1] + \"/children\", \"w\") as told:
+    for i in range(60):
+        child = os.fork()
+        if child == 0:
+            os._exit(0)
+        print(child, file=told)
+open(\"new.txt\", \"w\").write(\"fine\")
+' $1";
+    let room = Room::new();
+    let (ended, run) = launch(&room, script, "wall = \"25s\"");
+    assert_eq!(ended["outcome"]["kind"], "exited", "{ended:#}");
+    assert_eq!(run.code, Some(0), "{run:?}");
+    let children = std::fs::read_to_string(room.path().join("beside/children")).unwrap();
+    assert_eq!(children.lines().count(), 60);
+    for child in children.lines() {
+        let name = std::fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default();
+        assert!(!name.starts_with("python"), "{child}");
+    }
+}
+
+#[test]
+fn an_agent_that_closes_its_output_is_bounded_and_its_work_counts() {
+    for (script, kind) in [("echo fine > new.txt", "exited"), ("sleep 15", "wall-limit")] {
+        let room = Room::new();
+        let (ended, _) = launch(&room, &format!("exec < /dev/null >&- 2>&-; {script}"), "wall = \"2s\"");
+        assert_eq!(ended["outcome"]["kind"], kind, "{ended:#}");
+        assert_eq!((&ended["stdout"], &ended["stderr"]), (&Value::Null, &Value::Null), "{ended:#}");
+    }
+}
+
+#[test]
+fn what_a_killed_node_left_is_ended_when_its_run_goes_on() {
+    // The first time it leaves a daemon that lives for a minute at most; the second time it does its work.
+    let script = "if test -e $1/daemon; then echo fine > new.txt; exit; fi; \
+        (setsid sh -c \"echo \\$\\$ > $1/daemon; for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 5; done\" &); sleep 15";
+    let room = Room::new();
+    let beside = room.path().join("beside");
+    std::fs::create_dir(&beside).unwrap();
+    room.swarm(&swarm(&shell(script, &beside, "wall = \"25s\""), ""));
+    let mut node = room.command(&["run", "swarm.toml"]).stderr(Stdio::null()).spawn().unwrap();
+    let daemon = beside.join("daemon");
+    while !std::fs::metadata(&daemon).is_ok_and(|file| file.len() > 0) {
+        assert_eq!(node.try_wait().unwrap(), None);
+        std::thread::yield_now();
+    }
+    node.kill().unwrap();
+    node.wait().unwrap();
+    let pid = std::fs::read_to_string(&daemon).unwrap();
+    assert!(is_alive(&pid), "it has to outlive the node for this to be a test");
+    let run = room.quorate(&["resume"]);
+    assert_eq!(run.code, Some(0), "{run:?}");
+    assert!(!is_alive(&pid), "{run:?}");
+    let events = events(&room);
+    let (resumed, told) = after(&events, 0, "resumed");
+    assert!(told["orphans"].as_u64().unwrap() >= 1, "{told:#}");
+    let (lost, _) = after(&events, resumed, "agent-lost");
+    let (_, told) = after(&events, lost, "agent-started");
+    assert_eq!(told["attempt"], 1);
+}
+
 /// A control group of version 1 that bounds memory; removed when dropped.
 struct Bounded(PathBuf);
 
@@ -110,7 +288,7 @@ fn a_node_short_of_memory_pauses_and_stops_an_agent_and_launches_it_again() {
     std::fs::create_dir(&place).unwrap();
     let place = place.display();
     let agent = format!(
-        "args = [\"-c\", '''{script}''', \"sh\", \"{place}\"]\nlimits = {{ memory = \"1GiB\" }}\n\
+        "args = [\"-c\", '''{script}''', \"sh\", \"{place}\"]\nlimits = {{ memory = \"1GiB\", idle = \"2s\" }}\n\
         sandbox = {{ write = [\"{place}\"] }}"
     );
     room.swarm(&swarm(&agent, "[node]\nmemory-warn = \"60%\"\nmemory-critical = \"40%\""));
@@ -124,6 +302,7 @@ fn a_node_short_of_memory_pauses_and_stops_an_agent_and_launches_it_again() {
         .args(["-c", "echo $$ > \"$GROUP/cgroup.procs\" && exec \"$@\"", "sh"])
         .args([env!("CARGO_BIN_EXE_quorate"), "run", "swarm.toml"])
         .env("GROUP", &group.0)
+        .env("XDG_STATE_HOME", room.state())
         .current_dir(room.repo())
         .output()
         .unwrap();
@@ -136,6 +315,7 @@ fn a_node_short_of_memory_pauses_and_stops_an_agent_and_launches_it_again() {
     let (stopped, told) = after(&events, paused, "agent-stopped");
     assert_eq!(told["reason"], "pausing it was not enough");
     let (ended, told) = after(&events, stopped, "agent-ended");
+    // It did nothing for longer than it may, but not of its own will.
     assert_eq!(told["outcome"]["kind"], "memory-pressure");
     assert_ne!(told["paused"], "0s");
     let (again, told) = after(&events, ended, "agent-started");
