@@ -28,6 +28,15 @@ pub struct Command {
     pub marker: String,
 }
 
+impl Command {
+    /// Where it works, and what it has for temporary files where it has something of its own.
+    pub(crate) fn own_folders(&self) -> Vec<PathBuf> {
+        let temporary = self.sandbox.as_ref().and_then(|sandbox| sandbox.temporary.clone());
+        let apart = temporary.filter(|temporary| !temporary.starts_with(&self.cwd));
+        [self.cwd.clone()].into_iter().chain(apart).collect()
+    }
+}
+
 /// What the process reads.
 #[derive(Debug, Clone)]
 pub enum Stdin {
@@ -50,9 +59,9 @@ pub struct Limits {
     /// Thousandths of a processor the tree may use at a time. Only a cgroup with the cpu controller can hold it; without
     /// one, [`crate::Ended::containment`] tells that it is not held.
     pub cpus: Option<u32>,
-    /// By how much what lies below `cwd` may grow.
+    /// By how much what lies below `cwd`, and in the sandbox's temporary folder, may grow.
     pub disk: Option<ByteCount>,
-    /// Longest time without progress: no output, no CPU time worth speaking of, no change below `cwd`.
+    /// Longest time without progress: no output, no CPU time worth speaking of, no change in these folders.
     pub idle: Option<Millis>,
     /// For each process; lowered to what this process itself may open.
     pub open_files: u64,

@@ -1,10 +1,10 @@
-//! What lies below a folder: how much it grows, and whether anything in it changes.
+//! What lies below some folders: how much it grows, and whether anything in it changes.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
@@ -28,11 +28,11 @@ pub(crate) struct Extent {
     pub(crate) changed: i128,
 }
 
-/// Walks a folder. Links are not followed; what cannot be read is not counted.
-pub(crate) fn walk(root: &Path) -> Extent {
+/// Walks folders, none of which lies in another. Links are not followed; what cannot be read is not counted.
+pub(crate) fn walk(roots: &[PathBuf]) -> Extent {
     let mut extent = Extent::default();
     let mut linked: BTreeSet<(u64, u64)> = BTreeSet::new();
-    let mut left: Vec<PathBuf> = vec![root.to_owned()];
+    let mut left: Vec<PathBuf> = roots.to_vec();
     while let Some(folder) = left.pop() {
         let own = fs::symlink_metadata(&folder).ok();
         own.iter().for_each(|metadata| extent.take(metadata));
@@ -62,7 +62,7 @@ impl Extent {
     }
 }
 
-/// A thread that walks a folder again and again, at a pace that leaves the disk to others.
+/// A thread that walks folders again and again, at a pace that leaves the disk to others.
 #[derive(Debug)]
 pub(crate) struct DiskWatch {
     seen: Arc<Seen>,
@@ -80,15 +80,15 @@ struct Seen {
 
 impl DiskWatch {
     /// Walks once, to know what was there before, and then in a thread.
-    pub(crate) fn start(root: &Path, limit: Option<u64>) -> io::Result<Self> {
+    pub(crate) fn start(roots: Vec<PathBuf>, limit: Option<u64>) -> io::Result<Self> {
         let seen = Arc::new(Seen::default());
-        let (watched, root, began) = (Arc::clone(&seen), root.to_owned(), Instant::now());
-        let first = walk(&root);
+        let (watched, began) = (Arc::clone(&seen), Instant::now());
+        let first = walk(&roots);
         let took = began.elapsed();
         let thread = thread::Builder::new()
             .name("disk-watch".into())
             .stack_size(256 << 10)
-            .spawn(move || watched.follow(&root, first, took, limit))?;
+            .spawn(move || watched.follow(&roots, first, took, limit))?;
         Ok(Self { seen, thread: Some(thread) })
     }
 
@@ -104,7 +104,7 @@ impl DiskWatch {
 }
 
 impl Seen {
-    fn follow(&self, root: &Path, first: Extent, mut took: Duration, limit: Option<u64>) {
+    fn follow(&self, roots: &[PathBuf], first: Extent, mut took: Duration, limit: Option<u64>) {
         let mut last = first;
         loop {
             let near = limit.is_some_and(|limit| self.grown.load(Ordering::Relaxed) > limit / 4);
@@ -115,7 +115,7 @@ impl Seen {
                 return;
             }
             let began = Instant::now();
-            let extent = walk(root);
+            let extent = walk(roots);
             took = began.elapsed();
             self.grown.store(extent.bytes.saturating_sub(first.bytes), Ordering::Relaxed);
             if extent != last {
@@ -143,11 +143,12 @@ mod tests {
     #[test]
     fn a_file_with_two_names_counts_once_and_a_link_is_not_followed() {
         let folder = tempfile::tempdir().unwrap();
-        let empty = walk(folder.path());
+        let roots = [folder.path().to_owned()];
+        let empty = walk(&roots);
         fs::write(folder.path().join("one"), vec![1; 1 << 20]).unwrap();
         fs::hard_link(folder.path().join("one"), folder.path().join("two")).unwrap();
         std::os::unix::fs::symlink("/usr", folder.path().join("three")).unwrap();
-        let grown = walk(folder.path()).bytes - empty.bytes;
+        let grown = walk(&roots).bytes - empty.bytes;
         assert!((1 << 20..1 << 21).contains(&grown), "{grown}");
     }
 
@@ -155,15 +156,16 @@ mod tests {
     fn any_change_shows() {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("below")).unwrap();
+        let roots = [folder.path().to_owned()];
         let (one, two) = (folder.path().join("below/one"), folder.path().join("two"));
         fs::write(&one, "a").unwrap();
         let rename = || if one.exists() { fs::rename(&one, &two) } else { fs::rename(&two, &one) };
         let write = || fs::write(folder.path().join("three"), "same length");
         write().unwrap();
         for change in [&rename, &write] as [&dyn Fn() -> io::Result<()>; 2] {
-            let before = walk(folder.path());
+            let before = walk(&roots);
             // The file system's clock may stand still for some milliseconds.
-            while walk(folder.path()) == before {
+            while walk(&roots) == before {
                 change().unwrap();
             }
         }

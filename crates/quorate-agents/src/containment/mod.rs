@@ -156,7 +156,12 @@ impl Containment {
                 "",
             ),
             layer("CPU time limit", true, "a watchdog sums the tree; RLIMIT_CPU for each process".into(), ""),
-            layer("disk limit", true, "a watchdog walks the worktree; RLIMIT_FSIZE for each file".into(), ""),
+            layer(
+                "disk limit",
+                true,
+                "a watchdog walks the worktree and the temporary folder; RLIMIT_FSIZE for each file".into(),
+                "",
+            ),
             layer("open files limit", true, "RLIMIT_NOFILE for each process".into(), ""),
             layer(
                 "memory pressure",

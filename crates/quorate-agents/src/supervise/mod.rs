@@ -303,7 +303,7 @@ impl Supervisor {
         let groups = group.as_ref().map(Group::entrances).transpose().map_err(SpawnError::System)?;
         let disk = limits.disk.map(|limit| limit.0);
         let watch = (disk.is_some() || limits.idle.is_some())
-            .then(|| DiskWatch::start(&command.cwd, disk))
+            .then(|| DiskWatch::start(command.own_folders(), disk))
             .transpose()
             .map_err(SpawnError::System)?;
         let mut child = std::process::Command::new(&command.program);

@@ -121,32 +121,58 @@ const DISK: &str = "mkdir a; for i in 1 2 3 4 5 6 7 8; do for j in 1 2 3 4 5 6 7
 /// Hears nothing of what it is asked, for eighteen seconds.
 const STUBBORN: &str = "trap \"\" TERM HUP INT; for i in 1 2 3 4 5 6 7 8 9; do sleep 2; done";
 
-/// What each of them takes has an end, whether or not anybody stops it.
+/// What each of those below takes has an end, whether or not anybody stops it.
+#[track_caller]
+fn is_ended(script: &str, limits: &str, kind: &str, held: &str) {
+    let room = Room::new();
+    let (ended, run) = launch(&room, script, limits);
+    assert_eq!(ended["outcome"]["kind"], kind, "{ended:#}");
+    assert!(holds(&ended, held), "{ended:#}");
+    assert_eq!(run.code, Some(1), "{run:?}");
+    let status = room.json(&["status"]);
+    assert_eq!(marked(status["run"].as_str().unwrap()), Vec::<String>::new());
+}
+
 #[test]
-fn whoever_takes_too_much_is_ended_and_the_journal_says_of_what_and_what_held_it() {
-    for (script, limits, kind, held) in [
-        (MEMORY, "memory = \"128MiB\", wall = \"25s\"", "memory-limit", "memory: "),
-        (BOMB, "processes = 60, wall = \"25s\"", "process-limit", "processes: "),
-        ("ulimit -t 15; while :; do :; done", "cpu = \"400ms\", wall = \"25s\"", "cpu-limit", "cpu: "),
-        (
-            "head -c 200000000 /dev/zero; sleep 15",
-            "output = \"64MiB\", wall = \"25s\"",
-            "output-limit",
-            "output: ",
-        ),
-        (DISK, "disk = \"32MiB\", wall = \"25s\"", "disk-limit", "disk: "),
-        ("sleep 15", "wall = \"500ms\"", "wall-limit", "tree: "),
-        (STUBBORN, "wall = \"500ms\"", "wall-limit", "tree: "),
-        ("sleep 15", "idle = \"1s\", wall = \"25s\"", "idle", "idle: "),
-    ] {
-        let room = Room::new();
-        let (ended, run) = launch(&room, script, limits);
-        assert_eq!(ended["outcome"]["kind"], kind, "{script}: {ended:#}");
-        assert!(holds(&ended, held), "{script}: {ended:#}");
-        assert_eq!(run.code, Some(1), "{run:?}");
-        let status = room.json(&["status"]);
-        assert_eq!(marked(status["run"].as_str().unwrap()), Vec::<String>::new(), "{script}");
+fn a_hog_of_memory_is_ended() {
+    is_ended(MEMORY, "memory = \"128MiB\", wall = \"25s\"", "memory-limit", "memory: ");
+}
+
+#[test]
+fn a_hog_of_processes_is_ended() {
+    is_ended(BOMB, "processes = 60, wall = \"25s\"", "process-limit", "processes: ");
+}
+
+#[test]
+fn a_hog_of_processors_is_ended() {
+    let script = "ulimit -t 15; while :; do :; done";
+    is_ended(script, "cpu = \"400ms\", wall = \"40s\"", "cpu-limit", "cpu: ");
+}
+
+#[test]
+fn a_flood_of_output_is_ended() {
+    let script = "head -c 200000000 /dev/zero; sleep 15";
+    is_ended(script, "output = \"64MiB\", wall = \"25s\"", "output-limit", "output: ");
+}
+
+#[test]
+fn a_hog_of_the_disk_is_ended_in_its_temporary_folder_too() {
+    for folder in [".", "$TMPDIR"] {
+        let script = format!("cd {folder}; {DISK}");
+        is_ended(&script, "disk = \"32MiB\", wall = \"25s\"", "disk-limit", "disk: ");
     }
+}
+
+#[test]
+fn an_agent_past_its_wall_time_is_ended_whether_it_listens_or_not() {
+    for script in ["sleep 15", STUBBORN] {
+        is_ended(script, "wall = \"500ms\"", "wall-limit", "tree: ");
+    }
+}
+
+#[test]
+fn an_idle_agent_without_another_attempt_is_given_up() {
+    is_ended("sleep 15", "idle = \"1s\", wall = \"25s\"", "idle", "idle: ");
 }
 
 #[test]
@@ -180,9 +206,9 @@ fn a_daemon_that_leaves_everything_behind_ends_with_its_agent() {
     let daemon = "(setsid env -i /bin/sh -c \"trap : TERM HUP; echo \\$\\$ > $1/daemon; \
         for i in 1 2 3 4 5 6 7 8 9 10 11 12; do /bin/sleep 5; done\" > /dev/null 2>&1 &); \
         while ! test -s $1/daemon; do sleep 0.05; done; ";
-    for (end, kind) in [("echo fine > new.txt", "exited"), ("sleep 15", "wall-limit")] {
+    for (end, wall, kind) in [("echo fine > new.txt", "25s", "exited"), ("sleep 15", "5s", "wall-limit")] {
         let room = Room::new();
-        let (ended, _) = launch(&room, &format!("{daemon}{end}"), "wall = \"2s\"");
+        let (ended, _) = launch(&room, &format!("{daemon}{end}"), &format!("wall = \"{wall}\""));
         assert_eq!(ended["outcome"]["kind"], kind, "{ended:#}");
         let pid = std::fs::read_to_string(room.path().join("beside/daemon")).unwrap();
         assert!(!is_alive(&pid), "{ended:#}");
@@ -215,9 +241,10 @@ open(\"new.txt\", \"w\").write(\"fine\")
 
 #[test]
 fn an_agent_that_closes_its_output_is_bounded_and_its_work_counts() {
-    for (script, kind) in [("echo fine > new.txt", "exited"), ("sleep 15", "wall-limit")] {
+    for (script, wall, kind) in [("echo fine > new.txt", "25s", "exited"), ("sleep 15", "1s", "wall-limit")] {
         let room = Room::new();
-        let (ended, _) = launch(&room, &format!("exec < /dev/null >&- 2>&-; {script}"), "wall = \"2s\"");
+        let (ended, _) =
+            launch(&room, &format!("exec < /dev/null >&- 2>&-; {script}"), &format!("wall = \"{wall}\""));
         assert_eq!(ended["outcome"]["kind"], kind, "{ended:#}");
         assert_eq!((&ended["stdout"], &ended["stderr"]), (&Value::Null, &Value::Null), "{ended:#}");
     }
