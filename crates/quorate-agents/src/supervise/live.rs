@@ -105,10 +105,13 @@ impl Live {
         let (status, used) = sys::wait(self.pid)?;
         reaper::left(self.pid);
         let wall = self.worked();
+        // Before the rest is ended: then it is refused more processes, whatever its limit.
+        let refused = self.refused_by_kernel();
         self.kill_leftovers();
         let [stdout_bytes, stderr_bytes] = self.output_bytes();
-        let starved = self.group.as_ref().is_some_and(Group::ran_out_of_memory);
-        let outcome = forced.unwrap_or_else(|| self.natural_end(status, stdout_bytes + stderr_bytes));
+        let outcome = forced.or(refused.clone());
+        let outcome = outcome.unwrap_or_else(|| self.natural_end(status, stdout_bytes + stderr_bytes));
+        let starved = refused == Some(Outcome::MemoryLimit) || outcome == Outcome::MemoryLimit;
         // The kernel's figure has the caches of files in it, so it is taken only where that was the limit.
         let counted = self.group.as_ref().and_then(Group::memory_peak).filter(|_| starved).unwrap_or(0);
         let usage = Usage {
@@ -121,17 +124,19 @@ impl Live {
         Ok(Ended { outcome, usage, containment: self.layers(), stdout_bytes, stderr_bytes })
     }
 
-    /// What the end of the leader means where nobody forced it: the kernel may have, by a limit it holds.
+    /// The limit at which the kernel stopped somebody, if it holds one and did.
+    fn refused_by_kernel(&self) -> Option<Outcome> {
+        let group = self.group.as_ref()?;
+        if group.ran_out_of_processes() {
+            return Some(Outcome::ProcessLimit);
+        }
+        group.ran_out_of_memory().then_some(Outcome::MemoryLimit)
+    }
+
+    /// What the end of the leader means where no limit was in its way.
     fn natural_end(&self, status: std::process::ExitStatus, output: u64) -> Outcome {
         use std::os::unix::process::ExitStatusExt as _;
-        let group = self.group.as_ref();
         let over_output = output > self.limits.output.0;
-        if group.is_some_and(Group::ran_out_of_processes) {
-            return Outcome::ProcessLimit;
-        }
-        if group.is_some_and(Group::ran_out_of_memory) {
-            return Outcome::MemoryLimit;
-        }
         match (status.code(), status.signal()) {
             _ if over_output => Outcome::OutputLimit,
             (Some(code), _) => Outcome::Exited { code },

@@ -91,6 +91,20 @@ print(\"made\")
     }
 }
 
+#[test]
+fn what_is_ended_after_a_good_end_does_not_make_it_a_bad_one() {
+    for (name, containment) in layers() {
+        for _ in 0..5 {
+            let room = Room::new();
+            // Those who are left start one short process after another, each at most 3000.
+            let busy =
+                "for i in 1 2 3 4; do (i=0; while [ $i -lt 3000 ]; do /bin/true; i=$((i+1)); done) & done";
+            let ended = room.run_in(&room.command(&format!("{busy}; sleep 0.05; exit 0")), &containment);
+            assert_eq!(ended.outcome, Outcome::Exited { code: 0 }, "{name}: {ended:?}");
+        }
+    }
+}
+
 /// What makes this test's own program behave as a node that is going to be killed.
 const NODE: &str = "QUORATE_TEST_NODE_THAT_DIES";
 
