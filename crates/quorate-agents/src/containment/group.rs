@@ -324,15 +324,17 @@ fn marked(marker: &str) -> Vec<PathBuf> {
     folders
 }
 
-/// Ends everything in the groups of a marker; answers which processes that were.
-pub(crate) fn kill_marked(marker: &str) -> BTreeSet<u32> {
-    let mut pids = BTreeSet::new();
+/// Everybody in the groups of a marker.
+pub(crate) fn members_marked(marker: &str) -> BTreeSet<u32> {
+    members(marked(marker).iter())
+}
+
+/// Ends everybody in the groups of a marker where one call can, and else lets them be ended one by one.
+pub(crate) fn kill_marked(marker: &str) {
     for run in marked(marker) {
-        pids_below(&run, &mut pids);
         let _ = fs::write(run.join("cgroup.kill"), "1");
         thaw_below(&run);
     }
-    pids
 }
 
 /// A node that was killed may have left groups frozen, in which nothing can end.
