@@ -27,15 +27,51 @@ pub enum Record {
         orphans: u32,
         torn_bytes: u64,
     },
-    AgentStarted {
+    /// An agent was given a task. Written before anything of it is done, so that nothing is ever used that was not set aside.
+    AgentStarting {
         agent: AgentId,
         task: TaskId,
         attempt: u32,
         base: GitOid,
-        pid: u32,
         /// What it may use, which is set aside until it ends.
-        #[serde(default)]
         set_aside: Amount,
+    },
+    /// Its process is there.
+    AgentStarted {
+        agent: AgentId,
+        task: TaskId,
+        attempt: u32,
+        pid: u32,
+    },
+    /// Its processes were halted.
+    AgentPaused {
+        agent: AgentId,
+        reason: String,
+    },
+    /// And go on.
+    AgentContinued {
+        agent: AgentId,
+        reason: String,
+    },
+    /// Its process is told to end; the attempt does not count, unless it is for want of memory once more.
+    AgentStopping {
+        agent: AgentId,
+        reason: String,
+    },
+    /// It takes no task after the one it has.
+    AgentDraining {
+        agent: AgentId,
+        reason: String,
+    },
+    /// It failed too often, and takes no task until it is released.
+    AgentQuarantined {
+        agent: AgentId,
+        reason: String,
+    },
+    /// It takes tasks again.
+    AgentReleased {
+        agent: AgentId,
+        reason: String,
     },
     /// What an agent at work says it has used so far.
     UsageReported {
@@ -75,28 +111,6 @@ pub enum Record {
         agents: ByteCount,
         node: ByteCount,
     },
-    /// The node has made an agent stand still, to keep it from taking more memory.
-    AgentPaused {
-        agent: AgentId,
-        task: TaskId,
-        attempt: u32,
-        memory: ByteCount,
-        reason: String,
-    },
-    /// A paused agent goes on.
-    AgentResumed {
-        agent: AgentId,
-        task: TaskId,
-        attempt: u32,
-    },
-    /// The node is ending an agent because the machine needs its memory; `AgentEnded` follows.
-    AgentStopped {
-        agent: AgentId,
-        task: TaskId,
-        attempt: u32,
-        memory: ByteCount,
-        reason: String,
-    },
     /// The memory of an agent, or of the node where no task is named, grows steadily and would pass its limit in time.
     MemoryGrowing {
         task: Option<TaskId>,
@@ -106,7 +120,7 @@ pub enum Record {
         passes_in: Millis,
     },
     AgentEnded(Box<AgentEnded>),
-    /// The node died while the agent worked; its work is thrown away and the attempt does not count.
+    /// The node died while the agent worked or was being started; its work is thrown away and the attempt does not count.
     AgentLost {
         agent: AgentId,
         task: TaskId,
@@ -114,6 +128,11 @@ pub enum Record {
         /// What it had used, as far as it can be told.
         #[serde(default)]
         used: Amount,
+    },
+    /// Somebody wants a task no more.
+    TaskUnwanted {
+        task: TaskId,
+        reason: String,
     },
     /// A task came to an end without a change.
     TaskClosed {
@@ -327,6 +346,14 @@ pub enum TaskOutcome {
     },
     /// Its deadline passed before it was done.
     DeadlinePassed,
+    /// Somebody wanted it no more.
+    Cancelled {
+        reason: String,
+    },
+    /// The node died with it again and again.
+    Poison {
+        deaths: u32,
+    },
     /// A budget it spends from was used up.
     OverBudget {
         account: String,

@@ -109,7 +109,7 @@ impl Live {
         let refused = self.refused_by_kernel();
         self.kill_leftovers();
         let [stdout_bytes, stderr_bytes] = self.output_bytes();
-        let outcome = forced.or(refused.clone());
+        let outcome = forced.or_else(|| refused.clone());
         let outcome = outcome.unwrap_or_else(|| self.natural_end(status, stdout_bytes + stderr_bytes));
         let starved = refused == Some(Outcome::MemoryLimit) || outcome == Outcome::MemoryLimit;
         // The kernel's figure has the caches of files in it, so it is taken only where that was the limit.
@@ -260,11 +260,12 @@ impl Live {
 
     /// The limit that has been passed, if one has.
     fn exceeded(&mut self) -> Option<Outcome> {
-        if self.control.wishes.cancel.load(Ordering::SeqCst) {
-            return Some(Outcome::Cancelled);
-        }
+        // Somebody who is shed is also told to end, and the reason for it is memory.
         if self.control.wishes.shed.load(Ordering::SeqCst) {
             return Some(Outcome::MemoryPressure);
+        }
+        if self.control.wishes.cancel.load(Ordering::SeqCst) {
+            return Some(Outcome::Cancelled);
         }
         if self.worked() >= self.limits.wall.to_duration() {
             return Some(Outcome::WallLimit);

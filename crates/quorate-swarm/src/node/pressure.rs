@@ -1,15 +1,16 @@
 //! The memory of the machine and of the agents, looked at between other work.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use quorate_agents::Memory;
+use quorate_agents::{Control, Memory};
 use quorate_base::{ByteCount, Millis, TaskId};
 
 use super::{InHand, Key};
 use crate::pressure::{Action, AgentMemory, Breaker, Growth, Sample};
 use crate::record::Record;
 use crate::spec::NodeSpec;
+use crate::state::crew::Phase;
 use crate::state::{State, TaskState};
 
 /// Between two looks.
@@ -23,6 +24,8 @@ pub(super) struct Guard {
     breaker: Breaker,
     began: Instant,
     looked: Option<Millis>,
+    /// Whom it has halted itself.
+    held: BTreeSet<TaskId>,
     /// By launch; the node itself has no key.
     growth: BTreeMap<Option<(TaskId, u32)>, (Growth, bool)>,
 }
@@ -33,6 +36,7 @@ impl Guard {
             breaker: Breaker::new(spec.memory_warn, spec.memory_critical),
             began: Instant::now(),
             looked: None,
+            held: BTreeSet::new(),
             growth: BTreeMap::new(),
         }
     }
@@ -47,6 +51,7 @@ impl Guard {
         // Without figures nothing is decided; `quorate doctor` tells that there are none.
         let Some(memory) = Memory::now() else { return Vec::new() };
         let agents = agents(state, in_hand, now);
+        self.held.retain(|task| agents.iter().any(|(_, agent)| agent.task == *task));
         let mut records = self.foresee(state, &agents, memory.own, now);
         let sample = Sample {
             now,
@@ -58,7 +63,7 @@ impl Guard {
             agents: agents.iter().map(|(_, agent)| agent.clone()).collect(),
         };
         let actions = self.breaker.take(&sample);
-        records.extend(actions.into_iter().filter_map(|action| act(action, &sample, state, in_hand)));
+        records.extend(actions.into_iter().filter_map(|action| self.act(action, &sample, state, in_hand)));
         records
     }
 
@@ -97,51 +102,75 @@ impl Guard {
         }
         records
     }
+
+    /// Does one thing and says that it was done; nothing where the agent has just ended.
+    fn act(
+        &mut self,
+        action: Action,
+        sample: &Sample,
+        state: &State,
+        in_hand: &BTreeMap<Key, InHand>,
+    ) -> Option<Record> {
+        let launch = |task: &TaskId| match state.tasks.get(task) {
+            Some(TaskState::Running { agent, .. }) => {
+                let phase = state.crew.get(agent)?.phase;
+                Some((in_hand.get(&Key::Task(task.clone()))?.leash.process()?, agent.clone(), phase))
+            }
+            _ => None,
+        };
+        match action {
+            Action::Level { to, reason } => {
+                let agents = ByteCount(sample.agents.iter().map(|agent| agent.resident.0).sum());
+                let (available, total, node) = (sample.available, sample.total, sample.node);
+                Some(Record::PressureChanged { level: to, reason, available, total, agents, node })
+            }
+            Action::Pause { task, reason } => {
+                let (process, agent, phase) = launch(&task)?;
+                // One that somebody else has halted stands still already.
+                if !phase.may_become(Phase::Paused) {
+                    return None;
+                }
+                process.pause();
+                self.held.insert(task);
+                Some(Record::AgentPaused { agent, reason: wanting(&process, reason) })
+            }
+            Action::Stop { task, reason } => {
+                let (process, agent, phase) = launch(&task)?;
+                process.shed();
+                let reason = wanting(&process, reason);
+                phase.may_become(Phase::Stopping).then_some(Record::AgentStopping { agent, reason })
+            }
+            Action::Resume { task } => {
+                let (process, agent, phase) = launch(&task)?;
+                // One that somebody else has halted stays so.
+                if !self.held.remove(&task) {
+                    return None;
+                }
+                process.resume();
+                let reason = "memory is no longer short of what it needs".to_owned();
+                (phase == Phase::Paused).then_some(Record::AgentContinued { agent, reason })
+            }
+        }
+    }
+}
+
+/// Why, and with how much memory.
+fn wanting(process: &Control, reason: &str) -> String {
+    format!("for want of memory: {reason}; it holds {}", process.usage_now().memory)
 }
 
 /// Agents at work, with their attempts.
 fn agents(state: &State, in_hand: &BTreeMap<Key, InHand>, now: Millis) -> Vec<(u32, AgentMemory)> {
-    let running = state.interrupted().into_iter();
+    let running = state.agenda.running().filter_map(|task| match state.tasks.get(task)? {
+        TaskState::Running { attempt, .. } => Some((task.clone(), *attempt)),
+        _ => None,
+    });
     running
-        .filter_map(|(_, task, attempt)| {
+        .filter_map(|(task, attempt)| {
             let usage = in_hand.get(&Key::Task(task.clone()))?.leash.process()?.usage_now();
             let lived = usage.wall.0.saturating_add(usage.paused.0);
             let since = Millis(now.0.saturating_sub(lived));
             Some((attempt, AgentMemory { task, since, resident: usage.memory }))
         })
         .collect()
-}
-
-/// Does one thing and says that it was done; nothing where the agent has just ended.
-fn act(action: Action, sample: &Sample, state: &State, in_hand: &BTreeMap<Key, InHand>) -> Option<Record> {
-    let launch = |task: &TaskId| match state.tasks.get(task) {
-        Some(TaskState::Running { agent, attempt, .. }) => {
-            let process = in_hand.get(&Key::Task(task.clone()))?.leash.process()?;
-            let memory = process.usage_now().memory;
-            Some((process, agent.clone(), *attempt, memory))
-        }
-        _ => None,
-    };
-    match action {
-        Action::Level { to, reason } => {
-            let agents = ByteCount(sample.agents.iter().map(|agent| agent.resident.0).sum());
-            let (available, total, node) = (sample.available, sample.total, sample.node);
-            Some(Record::PressureChanged { level: to, reason, available, total, agents, node })
-        }
-        Action::Pause { task, reason } => {
-            let (process, agent, attempt, memory) = launch(&task)?;
-            process.pause();
-            Some(Record::AgentPaused { agent, task, attempt, memory, reason: reason.into() })
-        }
-        Action::Stop { task, reason } => {
-            let (process, agent, attempt, memory) = launch(&task)?;
-            process.shed();
-            Some(Record::AgentStopped { agent, task, attempt, memory, reason: reason.into() })
-        }
-        Action::Resume { task } => {
-            let (process, agent, attempt, _) = launch(&task)?;
-            process.resume();
-            Some(Record::AgentResumed { agent, task, attempt })
-        }
-    }
 }
