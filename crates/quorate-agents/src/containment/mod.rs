@@ -162,6 +162,8 @@ impl Containment {
                 "a watchdog walks the worktree and the temporary folder; RLIMIT_FSIZE for each file".into(),
                 "",
             ),
+            layer("output limit", true, "a watchdog sums both files; RLIMIT_FSIZE for each file".into(), ""),
+            layer("idle limit", true, "a watchdog looks for output, CPU time and changed files".into(), ""),
             layer("open files limit", true, "RLIMIT_NOFILE for each process".into(), ""),
             layer(
                 "memory pressure",
