@@ -79,8 +79,11 @@ impl Guard {
         let wall_left = Millis(spec.wall.0.saturating_sub(now.0));
         let mut watched = vec![(None, own, NODE_MAX, wall_left)];
         for (attempt, agent) in agents {
-            let declared = state.task_spec(&agent.task).and_then(|task| spec.agents.get(&task.agent));
-            if let Some(limits) = declared.map(|declared| declared.limits) {
+            let declared = match state.tasks.get(&agent.task) {
+                Some(TaskState::Running { agent, .. }) => spec.declaration(agent),
+                _ => None,
+            };
+            if let Some(limits) = declared.map(|(_, declared)| declared.limits) {
                 let worked = Millis(now.0.saturating_sub(agent.since.0));
                 let left = Millis(limits.wall.0.saturating_sub(worked.0));
                 watched.push((Some((agent.task.clone(), *attempt)), agent.resident, limits.memory, left));
