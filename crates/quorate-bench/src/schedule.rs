@@ -127,6 +127,7 @@ pub(crate) fn ended(
         task,
         attempt,
         outcome,
+        paused: Millis(0),
         wall: Millis(1),
         cpu: Millis(1),
         memory_peak: ByteCount(1),

@@ -8,6 +8,7 @@ mod bus;
 mod certify;
 mod example;
 mod kit;
+mod limits;
 mod memory;
 mod python;
 mod room;
