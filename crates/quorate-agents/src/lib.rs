@@ -8,6 +8,7 @@
 
 mod command;
 mod containment;
+pub mod egress;
 mod orphans;
 mod output;
 pub mod sandbox;
@@ -17,6 +18,7 @@ mod tree;
 
 pub use command::{Command, Limits, Stdin};
 pub use containment::{Containment, Layer};
+pub use egress::Egress;
 pub use orphans::{Reaped, reap_orphans};
 pub use output::{ends, redact_copy};
 pub use sandbox::{Network, Sandbox, SandboxLayer};

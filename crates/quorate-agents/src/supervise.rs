@@ -21,6 +21,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group,
 
 use crate::command::{Command, Limits, Stdin};
 use crate::containment::{Containment, Group};
+use crate::egress::Proxy;
 use crate::sandbox::{self, Enclosure};
 use crate::sys::{self, Setup};
 use crate::tree::{self, Process};
@@ -213,6 +214,8 @@ struct Live {
     files: [PathBuf; 2],
     /// Which layer of the sandbox holds what.
     sandbox: Vec<String>,
+    /// Ends with the tree.
+    proxy: Option<Proxy>,
     began: Instant,
     known: BTreeMap<u32, u64>,
     searched: Instant,
@@ -247,6 +250,7 @@ impl Supervisor {
                 (Some(enclosure), Some(entrant))
             }
         };
+        child.envs(enclosure.iter().flat_map(Enclosure::variables));
         let setup = Setup {
             group: entrance,
             data_bytes: limits.memory.0.saturating_mul(2).saturating_add(DATA_EXTRA),
@@ -261,6 +265,7 @@ impl Supervisor {
         let pid = child.id();
         let pidfd =
             i32::try_from(pid).ok().and_then(Pid::from_raw).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
+        let proxy = enclosure.as_ref().map(Enclosure::proxy).transpose()?.flatten();
         let Some(Ok(pidfd)) = pidfd else {
             let reason = "the kernel offers no pidfd; Linux 5.3 or newer is needed";
             return Err(SpawnError::System(io::Error::other(reason)));
@@ -273,6 +278,7 @@ impl Supervisor {
             limits,
             files: [command.stdout.clone(), command.stderr.clone()],
             sandbox: enclosure.map_or_else(Vec::new, |enclosure| enclosure.lines),
+            proxy,
             began,
             known: BTreeMap::new(),
             searched: began,
@@ -340,6 +346,7 @@ impl Live {
         let (status, used) = sys::wait(self.pid)?;
         let wall = Millis::from(self.began.elapsed());
         self.kill_leftovers();
+        drop(self.proxy.take());
         let out_of_memory = self.group.as_ref().is_some_and(Group::ran_out_of_memory);
         let outcome = match forced {
             Some(reason) => reason,

@@ -68,6 +68,7 @@ impl Yard {
             hidden: places::hidden(&command.env),
             temporary: Some(self.path("tmp")),
             network,
+            egress: Default::default(),
             require: Vec::new(),
         }
     }
@@ -544,6 +545,7 @@ fn inside(yard: &Path) {
             hidden: places::hidden(&env),
             temporary: None,
             network: Network::Off,
+            egress: Default::default(),
             require,
         }),
         env,
