@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use quorate_agents::{Command, Limits, Outcome, Sandbox, Stdin};
+use quorate_agents::{Command, Limits, Network, Outcome, Sandbox, Stdin};
 use quorate_base::{AgentId, ByteCount, ChangeId, Digest, GitOid, Millis, TaskId};
 
 use super::equip::Equipped;
@@ -72,6 +72,10 @@ impl Job {
             Ok(sandbox) => (sandbox, None),
             Err(error) => (None, Some(error.to_string())),
         };
+        let refusals = sandbox
+            .as_ref()
+            .filter(|sandbox| sandbox.network == Network::Listed)
+            .map(|sandbox| sandbox.egress.refusals.clone());
         let command = Command {
             program: self.program(&spec.program),
             args: spec.args.iter().map(|arg| fill(arg, value).into()).collect(),
@@ -129,11 +133,15 @@ impl Job {
                 let follower = follower.insert(Follower::new(&command.stdout, spec.usage));
                 let (mut running, mut told) = (running, Amount::default());
                 let ended = loop {
-                    let look = if spec.usage == Source::None { NEVER } else { LOOK };
+                    let watched = spec.usage != Source::None || refusals.is_some();
+                    let look = if watched { LOOK } else { NEVER };
                     running = match running.wait_for(look) {
                         Ok(ended) => break ended,
                         Err(running) => running,
                     };
+                    if let Some(refusals) = &refusals {
+                        self.tell_refused(agent, task, attempt, refusals.take_new());
+                    }
                     let used = follower.used();
                     if over.is_none() {
                         over = exceeded(used, set_aside);
@@ -150,6 +158,9 @@ impl Job {
             }
             Err(reason) => Err(reason),
         };
+        if let Some(refusals) = &refusals {
+            self.tell_refused(agent, task, attempt, refusals.take_all());
+        }
         drop(equipment);
         // What cannot be removed now is swept when the run ends.
         let _ = git::remove_folder(&temporary);

@@ -9,6 +9,7 @@ mod ask;
 mod equip;
 mod follow;
 mod landing;
+mod refusals;
 mod start;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,12 +4,14 @@
 //! what remains when everything has been checked and defaulted.
 
 pub mod file;
+pub(crate) mod hosts;
 pub mod presets;
 mod raw_budget;
 mod sandbox;
 pub mod task;
 pub mod template;
 
+pub use hosts::Error as HostsError;
 pub use sandbox::SandboxSpec;
 
 use std::collections::BTreeMap;

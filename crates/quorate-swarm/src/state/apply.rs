@@ -6,7 +6,9 @@ use std::sync::Arc;
 use quorate_base::{BallotId, ChangeId, Digest, TaskId, Timestamp};
 
 use super::agenda::Agenda;
-use super::{BallotState, Candidate, ChangeState, Conflict, Landing, Settled, State, TaskState};
+use super::{
+    BallotState, Candidate, ChangeState, Conflict, Landing, RefusedConnection, Settled, State, TaskState,
+};
 use crate::budget::{Account, Ledger};
 use crate::record::{AgentEnded, AgentOutcome, Record, RunStarted, Stamped, TaskOutcome};
 
@@ -38,6 +40,7 @@ impl State {
             ledger: ledger(started, first.time),
             over_budget: false,
             launches: Vec::new(),
+            refused_connections: Vec::new(),
             changes: BTreeMap::new(),
             queue: Vec::new(),
             front: 0,
@@ -93,6 +96,19 @@ impl State {
             Record::LeaseEnded { task } => self.leases.release(task, *time),
             Record::LaunchWaits { task, .. } => {
                 self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))?;
+            }
+            Record::EgressRefused { agent, task, attempt, host, port, reason, count } => {
+                let (agent, task, host) = (agent.clone(), task.clone(), host.clone());
+                let refused = RefusedConnection {
+                    agent,
+                    task,
+                    attempt: *attempt,
+                    host,
+                    port: *port,
+                    reason: *reason,
+                    count: *count,
+                };
+                refused.add(&mut self.refused_connections);
             }
             Record::AgentEnded(ended) => {
                 let next = self.after_launch(ended, *time);
