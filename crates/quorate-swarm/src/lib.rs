@@ -19,6 +19,7 @@ pub mod panel;
 pub mod plan;
 pub mod record;
 pub mod replay;
+pub mod secrets;
 pub mod spec;
 pub mod state;
 pub mod store;

@@ -29,6 +29,7 @@ use crate::journal::{self, Journal};
 use crate::nodes;
 use crate::plan::{Work, plan};
 use crate::record::{Record, Stamped, Step};
+use crate::secrets;
 use crate::state::{Inconsistent, State, TaskState};
 use crate::store::{self, Store};
 use crate::workspace::{self, RunDir, Workspace};
@@ -53,6 +54,8 @@ pub enum Error {
     Git(#[from] git::Error),
     #[error(transparent)]
     Store(#[from] store::Error),
+    #[error(transparent)]
+    Secrets(#[from] secrets::Error),
     #[error("{what}: {source}")]
     Io { what: String, source: std::io::Error },
     #[error("a record of the journal cannot be read: {0}")]

@@ -565,6 +565,7 @@ impl Place<'_> {
                 .secrets
                 .clone()
                 .unwrap_or_else(|| base.as_ref().map_or_else(Vec::new, |base| base.secrets.clone())),
+            secrets_required: raw.secrets.clone().unwrap_or_default(),
             count: raw.count.as_ref().map_or(Ok(1), |count| self.positive(count, "count", INSTANCES_MAX))?,
             attempts: raw.attempts.as_ref().map_or(Ok(1), |count| self.positive(count, "attempts", 100))?,
             retry: raw.retry.resolve(),

@@ -59,6 +59,9 @@ pub struct AgentSpec {
     pub env: Vec<String>,
     /// Names of environment variables that are passed on and whose values are blotted out of all output.
     pub secrets: Vec<String>,
+    /// Of those, the ones without which a run does not begin; those of a preset are alternatives.
+    #[serde(default)]
+    pub secrets_required: Vec<String>,
     /// Instances that may work at the same time.
     pub count: u32,
     /// Launches before its task is given up.

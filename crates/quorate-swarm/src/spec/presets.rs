@@ -141,6 +141,7 @@ impl Preset {
             args: owned(self.args),
             env,
             secrets: owned(self.secrets),
+            secrets_required: Vec::new(),
             count: 1,
             attempts: 1,
             retry: Retry::default(),

@@ -14,6 +14,7 @@ mod python;
 mod room;
 mod run;
 mod sandbox;
+mod secret;
 mod stop;
 mod survival;
 mod worktree;
