@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quorate_agents::{Command, Limits, Network, Outcome, Sandbox, Stdin};
 use quorate_base::{AgentId, ByteCount, ChangeId, Digest, GitOid, Millis, TaskId};
 
 use super::equip::Equipped;
 use super::follow::{Follower, exceeded};
-use super::{Error, Job};
+use super::{Error, Job, Pull};
 use crate::budget::{Amount, Source};
 use crate::enclose::{self, Enclosing};
 use crate::git::{self, Identity};
@@ -24,6 +24,8 @@ use crate::spec::{AgentSpec, SECRET_LEN_MIN, TaskSpec, sounds_secret};
 const GRACE: Millis = Millis(700);
 /// Between looks at what an agent says it uses.
 const LOOK: Duration = Duration::from_millis(500);
+/// Between records of it: each waits for the disk.
+const TELL: Duration = Duration::from_secs(5);
 /// Between looks at an agent that says nothing of the kind.
 const NEVER: Duration = Duration::from_secs(3600);
 /// How much of an output's end is searched for last words.
@@ -55,9 +57,14 @@ impl Job {
         let temporary = self.shared.run.temporary().join(format!("{task}.{agent}.{attempt}"));
         let (mut env, secrets) = self.environment(spec, task_spec, agent, attempt)?;
         // Held until the agent has ended.
+        let mut stopped = false;
         let equipment = match self.equip(agent, task, &worktree)? {
             Equipped::With(equipment) => Ok(equipment),
             Equipped::Impossible(reason) => Err(reason),
+            Equipped::Stopping if self.leash.pulled() == Some(Pull::Stopped) => {
+                stopped = true;
+                Err(String::new())
+            }
             Equipped::Stopping => return Ok(Vec::new()),
         };
         env.extend(equipment.iter().flat_map(|equipment| equipment.env.clone()));
@@ -126,16 +133,9 @@ impl Job {
             Ok(running) => {
                 let pid = running.pid();
                 self.leash.hold(running.cancel_handle());
-                self.tell(Record::AgentStarted {
-                    agent: agent.clone(),
-                    task: task.clone(),
-                    attempt,
-                    base: base.clone(),
-                    pid,
-                    set_aside,
-                });
+                self.tell(Record::AgentStarted { agent: agent.clone(), task: task.clone(), attempt, pid });
                 let follower = follower.insert(Follower::new(&command.stdout, spec.usage));
-                let (mut running, mut told) = (running, Amount::default());
+                let (mut running, mut told, mut tell_from) = (running, Amount::default(), Instant::now());
                 let ended = loop {
                     let watched = spec.usage != Source::None || refusals.is_some();
                     let look = if watched { LOOK } else { NEVER };
@@ -153,8 +153,8 @@ impl Job {
                             running.cancel_handle().cancel();
                         }
                     }
-                    if used != told {
-                        told = used;
+                    if used != told && tell_from <= Instant::now() {
+                        (told, tell_from) = (used, Instant::now() + TELL);
                         self.tell(Record::UsageReported { task: task.clone(), used });
                     }
                 };
@@ -176,6 +176,7 @@ impl Job {
                 ended.memory_peak = end.usage.memory_peak;
                 ended.containment = end.containment;
             }
+            Err(_) if stopped => {}
             Err(reason) => ended.outcome = AgentOutcome::NotStarted { reason },
         }
         if let (Some(unit), AgentOutcome::Cancelled) = (over, &ended.outcome) {
@@ -183,7 +184,7 @@ impl Job {
         }
         let said = follower.as_mut().map(Follower::used).unwrap_or_default();
         ended.used = Amount { launches: 1, agent_time_ms: ended.wall.0, ..said };
-        if ended.outcome == AgentOutcome::Cancelled {
+        if ended.outcome == AgentOutcome::Cancelled && self.leash.pulled() != Some(Pull::Stopped) {
             // The node is stopping: the launch is found unfinished, and repeated, when the run is resumed.
             return Ok(Vec::new());
         }

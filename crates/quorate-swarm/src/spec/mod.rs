@@ -7,11 +7,13 @@ pub mod file;
 pub(crate) mod hosts;
 pub mod presets;
 mod raw_budget;
+pub mod restart;
 mod sandbox;
 pub mod task;
 pub mod template;
 
 pub use hosts::Error as HostsError;
+pub use restart::{Restart, Strategy};
 pub use sandbox::SandboxSpec;
 
 use std::collections::BTreeMap;
@@ -68,6 +70,8 @@ pub struct AgentSpec {
     pub attempts: u32,
     #[serde(default)]
     pub retry: Retry,
+    #[serde(default)]
+    pub restart: Restart,
     /// For all launches of this declaration together.
     #[serde(default)]
     pub budget: Budget,

@@ -5,7 +5,7 @@
 use quorate_agents::Network;
 use quorate_base::{ByteCount, Millis};
 
-use super::{AgentLimits, AgentSpec, Retry, Role, SandboxSpec};
+use super::{AgentLimits, AgentSpec, Restart, Retry, Role, SandboxSpec};
 use crate::budget::{Budget, Source};
 
 /// One known agent CLI.
@@ -145,6 +145,7 @@ impl Preset {
             count: 1,
             attempts: 1,
             retry: Retry::default(),
+            restart: Restart::default(),
             budget: Budget::default(),
             launch_budget: Budget::default(),
             usage: self.usage,
