@@ -256,3 +256,21 @@ fn a_preset_s_own_sandbox_is_left_to_it_where_there_is_no_other() {
     assert!(args("").contains("-s danger-full-access"));
     assert!(args("sandbox = { enabled = false }\n").contains("-s workspace-write"));
 }
+
+#[test]
+fn the_hosts_of_every_preset_stand_in_the_swarm_file_s_description() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/swarm-file.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    for preset in &presets::PRESETS {
+        let row =
+            text.lines().find(|line| line.starts_with("| ") && line.contains(&format!("`{}`", preset.name)));
+        let row = row.unwrap_or_else(|| panic!("{} has no row", preset.name));
+        let rows = text
+            .lines()
+            .filter(|line| line.starts_with("| ") && line.contains(&format!("`{}`", preset.name)));
+        for host in preset.hosts {
+            assert!(super::super::hosts::check(host).is_ok(), "{host}");
+            assert!(rows.clone().any(|row| row.contains(&format!("`{host}`"))), "{host}: {row}");
+        }
+    }
+}

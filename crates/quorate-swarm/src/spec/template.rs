@@ -29,14 +29,15 @@ role = "coder"               # coordinator researcher coder analyst architect te
 count = 1                    # instances that may work at the same time
 attempts = 2                 # launches before its task is given up
 # env = ["PATH", "HOME"]     # names of variables that are passed on; nothing else is
-# secrets = ["MY_API_KEY"]   # passed on too, and blotted out of everything that is kept
+# secrets = ["MY_API_KEY"]   # from `quorate secret set MY_API_KEY` or the environment; blotted out of everything that is kept
 limits = { wall = "30m", memory = "4GiB", cpu = "1h", output = "256MiB" }
 
 # What the agent reaches beside its worktree, a temporary folder of its own, and installed tools (read only).
 # [agents.coder.sandbox]
 # read = ["fixtures", "~/models"] # relative to this file, below the home, or absolute
 # write = ["~/.cache/my-agent"]
-# network = "off"            # off, loopback (what it starts itself), open; presets are open, to reach their model
+# network = "off"            # off, loopback (what it starts itself), listed (that, and hosts), open; presets list the hosts of their model
+# hosts = ["api.example.com", "*.example.org", "localhost:8080"]
 # require = ["landlock", "seccomp"] # without these the agent is not started; `namespaces` is the third
 # enabled = true             # false: it may do what you may
 
