@@ -11,6 +11,7 @@ mod follow;
 mod landing;
 mod refusals;
 mod start;
+mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

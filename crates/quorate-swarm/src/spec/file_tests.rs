@@ -269,7 +269,7 @@ fn the_hosts_of_every_preset_stand_in_the_swarm_file_s_description() {
             .lines()
             .filter(|line| line.starts_with("| ") && line.contains(&format!("`{}`", preset.name)));
         for host in preset.hosts {
-            assert!(super::super::hosts::check(host).is_ok(), "{host}");
+            assert!(hosts::check(host).is_ok(), "{host}");
             assert!(rows.clone().any(|row| row.contains(&format!("`{host}`"))), "{host}: {row}");
         }
     }

@@ -17,4 +17,5 @@ mod sandbox;
 mod secret;
 mod stop;
 mod survival;
+mod topology;
 mod worktree;
