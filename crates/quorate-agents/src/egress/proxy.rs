@@ -150,10 +150,14 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         if client.set_nonblocking(true).is_err() {
             continue;
         }
-        let Some(place) = Place::take(shared) else {
-            shared.egress.refusals.note(None, Reason::Connections);
-            let _ = answer(&client, "503 Service Unavailable", "too many connections at a time");
-            continue;
+        let place = match Place::take(shared) {
+            Taken::Place(place) => place,
+            Taken::Stopped => return,
+            Taken::Full => {
+                shared.egress.refusals.note(None, Reason::Connections);
+                let _ = answer(&client, "503 Service Unavailable", "too many connections at a time");
+                continue;
+            }
         };
         // Where there is no thread, the connection ends with the closure.
         let serve = move || place.0.serve(&client);
@@ -164,14 +168,23 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 /// One of the connections there may be.
 struct Place(Arc<Shared>);
 
+enum Taken {
+    Place(Place),
+    Full,
+    Stopped,
+}
+
 impl Place {
-    fn take(shared: &Arc<Shared>) -> Option<Self> {
+    fn take(shared: &Arc<Shared>) -> Taken {
         let mut open = shared.open();
-        if open.stopped || open.connections >= shared.bounds.connections {
-            return None;
+        if open.stopped {
+            return Taken::Stopped;
+        }
+        if open.connections >= shared.bounds.connections {
+            return Taken::Full;
         }
         open.connections += 1;
-        Some(Self(Arc::clone(shared)))
+        Taken::Place(Self(Arc::clone(shared)))
     }
 }
 
