@@ -134,6 +134,10 @@ pub(crate) fn claims(context: &Context) -> anyhow::Result<Vec<Claim>> {
             &format!("and the records that say so are on the disk, {each}"),
             durable.p99,
         ),
-        claim("swarm.dispatch.steal.p99", &format!("a task taken over from the queue of another, {each}"), stolen.p99),
+        claim(
+            "swarm.dispatch.steal.p99",
+            &format!("a task taken over from the queue of another, {each}"),
+            stolen.p99,
+        ),
     ])
 }
