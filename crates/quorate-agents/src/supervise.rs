@@ -1,9 +1,12 @@
 //! Starting a process, watching its tree, and ending it.
 
+mod held;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -21,6 +24,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group,
 
 use crate::command::{Command, Limits, Stdin};
 use crate::containment::{Containment, Group};
+use crate::hold::Stage;
 use crate::sandbox::{self, Enclosure};
 use crate::sys::{self, Setup};
 use crate::tree::{self, Process};
@@ -101,6 +105,8 @@ pub enum WaitError {
     Lost,
 }
 
+pub use held::{Claim, ClaimError, Held, hold_ahead};
+
 /// A process under supervision.
 #[derive(Debug)]
 pub struct Running {
@@ -162,6 +168,17 @@ impl Running {
 
 /// Starts a process. It dies with the thread that supervises it, and so with this process.
 pub fn spawn(command: &Command, containment: &Containment) -> Result<Running, SpawnError> {
+    begin(command, containment, None, |_| Some(())).map(|(running, _)| running)
+}
+
+/// Starts a process, or a stage that waits to become one, in a thread that watches it; answers its token too. What comes
+/// before watching is the caller's; where it answers nothing, the process is gone.
+fn begin(
+    command: &Command,
+    containment: &Containment,
+    stage: Option<Stage>,
+    before: impl FnOnce(&mut Live) -> Option<()> + Send + 'static,
+) -> Result<(Running, String), SpawnError> {
     if !command.cwd.is_dir() {
         return Err(SpawnError::NoFolder { cwd: command.cwd.clone() });
     }
@@ -175,6 +192,7 @@ pub fn spawn(command: &Command, containment: &Containment) -> Result<Running, Sp
     let (ended, is_ended) = mpsc::sync_channel(1);
     let supervisor = Supervisor {
         command: command.clone(),
+        stage,
         containment: containment.clone(),
         cancel: cancel.clone(),
         usage: Arc::clone(&usage),
@@ -183,20 +201,24 @@ pub fn spawn(command: &Command, containment: &Containment) -> Result<Running, Sp
         .name("supervisor".into())
         .stack_size(256 << 10)
         .spawn(move || match supervisor.start() {
-            Ok(live) => {
-                let _ = started.send(Ok(live.pid));
-                let _ = ended.send(live.supervise());
+            Ok(mut live) => {
+                let _ = started.send(Ok((live.pid, live.token.clone())));
+                if before(&mut live).is_some() {
+                    let _ = ended.send(live.supervise());
+                }
             }
             Err(error) => drop(started.send(Err(error))),
         })
         .map_err(SpawnError::System)?;
-    let pid =
+    let (pid, token) =
         is_started.recv().map_err(|_| SpawnError::System(io::Error::other("the supervisor is gone")))??;
-    Ok(Running { pid, cancel, usage, ended: is_ended, thread })
+    Ok((Running { pid, cancel, usage, ended: is_ended, thread }, token))
 }
 
 struct Supervisor {
     command: Command,
+    /// Started in place of the command's program.
+    stage: Option<Stage>,
     containment: Containment,
     cancel: Cancel,
     usage: Arc<Mutex<Usage>>,
@@ -236,9 +258,15 @@ impl Supervisor {
         let token = format!("{}-{}", std::process::id(), TOKENS.fetch_add(1, Ordering::Relaxed));
         let group = self.containment.group(&command.marker, &limits);
         let entrance = group.as_ref().map(Group::entrance).transpose().map_err(SpawnError::System)?;
-        let mut child = std::process::Command::new(&command.program);
-        child.args(&command.args).current_dir(&command.cwd).env_clear().envs(&command.env);
-        child.env("QUORATE_RUN", &command.marker).env("QUORATE_PROCESS", &token);
+        let mut child = match &self.stage {
+            Some(stage) => stage.child(),
+            None => {
+                let mut child = std::process::Command::new(&command.program);
+                child.args(&command.args).env_clear().envs(&command.env);
+                child
+            }
+        };
+        child.current_dir(&command.cwd).env("QUORATE_RUN", &command.marker).env("QUORATE_PROCESS", &token);
         child.stdout(open(&command.stdout)?).stderr(open(&command.stderr)?).stdin(self.stdin()?);
         let (enclosure, entrant) = match &command.sandbox {
             None => (None, None),
@@ -254,6 +282,7 @@ impl Supervisor {
             cpu_seconds: limits.cpu.0 / 1000 + 2,
             open_files: limits.open_files,
             sandbox: entrant,
+            passed: self.stage.as_ref().map(|stage| stage.channel.as_raw_fd()),
         };
         sys::prepare(&mut child, setup);
         let began = Instant::now();
