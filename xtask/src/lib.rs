@@ -11,6 +11,7 @@
 pub mod fuzz;
 pub mod layers;
 pub mod loom;
+pub mod miri;
 pub mod python;
 pub mod test;
 pub mod tidy;

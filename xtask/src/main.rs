@@ -9,14 +9,15 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use xtask::{fuzz, layers, loom, test, tidy};
+use xtask::{fuzz, layers, loom, miri, test, tidy};
 
 const USAGE: &str = "\
 cargo xtask test [STEP…]   everything a change must pass, or only the steps named
 cargo xtask tidy           the rules of the repository that no compiler checks
 cargo xtask layers         the crates of the workspace and the layers they may use
 cargo xtask fuzz [SECONDS [TARGET…]]   every parser of outside bytes, fuzzed for so long each (60 s); needs nightly
-cargo xtask loom           the lock-free parts of the bus, in every interleaving of their threads";
+cargo xtask loom           the lock-free parts of the bus, in every interleaving of their threads
+cargo xtask miri           the rings of the bus under Miri; needs nightly with miri";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
             }
         }),
         ["loom"] => root().and_then(|root| loom::run(&root)),
+        ["miri"] => root().and_then(|root| miri::run(&root)),
         ["layers"] => root().and_then(|root| layered(&root)),
         ["help" | "--help" | "-h"] => {
             println!("{USAGE}\n\nsteps: {}", test::STEPS.map(|step| step.name).join(", "));

@@ -23,5 +23,6 @@ pub mod spec;
 pub mod state;
 pub mod store;
 pub mod summary;
+mod user;
 pub mod validator;
 pub mod workspace;

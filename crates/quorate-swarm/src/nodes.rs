@@ -7,13 +7,15 @@ use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use quorate_base::RunId;
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::user;
 
 /// Between looks at whether a node has ended.
 const LOOK: Duration = Duration::from_millis(5);
@@ -25,8 +27,8 @@ const GONE: Duration = Duration::from_secs(5);
 pub enum Error {
     #[error("cannot use {}, where nodes are found: {source}", path.display())]
     Folder { path: PathBuf, source: io::Error },
-    #[error("{} belongs to somebody else: remove it, or set XDG_RUNTIME_DIR to a folder of your own", path.display())]
-    Foreign { path: PathBuf },
+    #[error("the folder {}, where nodes are found, {reason}; mend that, or name another with XDG_STATE_HOME", path.display())]
+    Unusable { path: PathBuf, reason: String },
 }
 
 /// A node that is known to others until this is dropped.
@@ -63,41 +65,36 @@ pub enum Ended {
     Gone,
 }
 
-/// Where the nodes of this user are found: below `XDG_RUNTIME_DIR`, or in the folder for temporary files.
 fn folder() -> Result<PathBuf, Error> {
-    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|path| Path::new(path).is_absolute());
-    let user = rustix::process::geteuid().as_raw();
-    let path = match own {
-        Some(own) => PathBuf::from(own).join("quorate"),
-        None => std::env::temp_dir().join(format!("quorate-{user}")),
-    };
-    let failed = |source| Error::Folder { path: path.clone(), source };
-    match fs::DirBuilder::new().mode(0o700).create(&path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
-        _ => {}
-    }
-    // In a folder that others can write to, somebody may have been there first.
-    let metadata = fs::symlink_metadata(&path).map_err(failed)?;
-    if !metadata.is_dir() || metadata.uid() != user {
-        return Err(Error::Foreign { path });
-    }
-    let nodes = path.join("nodes");
-    match fs::DirBuilder::new().mode(0o700).create(&nodes) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(failed(error)),
-        _ => Ok(nodes),
+    let path = user::folder("nodes");
+    match user::prepare(&path) {
+        Ok(()) => Ok(path),
+        Err(reason) => Err(Error::Unusable { path, reason }),
     }
 }
 
 /// Makes this process known as the node of a run.
 pub fn register(run: &RunId, workspace: &Path) -> Result<Registered, Error> {
-    let path = folder()?.join(format!("{}-{run}", std::process::id()));
-    let failed = |source| Error::Folder { path: path.clone(), source };
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path);
+    hold(&folder()?.join(format!("{}-{run}", std::process::id())), workspace)
+}
+
+fn hold(path: &Path, workspace: &Path) -> Result<Registered, Error> {
+    let failed = |source| Error::Folder { path: path.to_owned(), source };
+    let _turn = turn(path).map_err(failed)?;
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
     let mut file = file.map_err(failed)?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|errno| failed(errno.into()))?;
+    // Whoever is looking now lets go at once.
+    flock(&file, FlockOperation::LockExclusive).map_err(|errno| failed(errno.into()))?;
     let text = [workspace.as_os_str().as_bytes(), b"\n"].concat();
     file.write_all(&text).map_err(failed)?;
-    Ok(Registered { path, _file: file })
+    Ok(Registered { path: path.to_owned(), _file: file })
+}
+
+/// Keeps apart those who make a file and those who remove what dead nodes left.
+fn turn(path: &Path) -> io::Result<File> {
+    let folder = File::open(path.parent().unwrap_or(Path::new("/")))?;
+    flock(&folder, FlockOperation::LockExclusive)?;
+    Ok(folder)
 }
 
 /// Whether the process that made this file lives.
@@ -122,7 +119,10 @@ fn read(path: &Path) -> Option<Working> {
     let (pid, run) = name.split_once('-')?;
     let (pid, run) = (pid.parse().ok()?, RunId::new(run).ok()?);
     if !is_held(path) {
-        let _ = fs::remove_file(path);
+        let _turn = turn(path).ok()?;
+        if !is_held(path) {
+            let _ = fs::remove_file(path);
+        }
         return None;
     }
     let mut workspace = Vec::new();
@@ -142,9 +142,9 @@ pub fn stop(nodes: &[Working], patience: Duration) -> Vec<(Ended, Duration)> {
             ended = Ended::Killed;
             node.signal(Signal::KILL);
             node.is_gone_by(Instant::now() + GONE);
+            // It takes its agents with it, but for those that have made sure not to; a node that ends well leaves nothing.
+            quorate_agents::reap_orphans(node.run.as_str());
         }
-        // A node that ends well leaves nothing, and one that was killed takes its agents with it, but for those that have made sure not to.
-        quorate_agents::reap_orphans(node.run.as_str());
         (ended, begun.elapsed())
     };
     nodes.iter().zip(asked).map(stop).collect()
@@ -167,5 +167,26 @@ impl Working {
             std::thread::sleep(LOOK);
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_looked_at_while_it_is_taken_is_held_in_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("1-r");
+        let looking = std::thread::spawn({
+            let path = path.clone();
+            move || (0..20_000).filter(|_| path.exists() && read(&path).is_none()).count()
+        });
+        for _ in 0..2_000 {
+            let held = hold(&path, Path::new("/w")).unwrap();
+            assert!(is_held(&path), "whoever looked has not removed it");
+            drop(held);
+        }
+        looking.join().unwrap();
     }
 }

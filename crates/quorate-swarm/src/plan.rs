@@ -184,6 +184,7 @@ fn quote(state: &State, now: Timestamp, task: &TaskId, extra: &Extra) -> Result<
     let wall = own.agent_time.map_or(wall, |most| most.min(wall));
     let most = Budget { launches: Some(1), agent_time: Some(wall), ..own };
     let name = spec.map_or("", |spec| spec.agent.as_str());
-    let set_aside = state.ledger.quote(name, task, &most, extra)?;
+    let source = agent.map(|agent| agent.usage).unwrap_or_default();
+    let set_aside = state.ledger.quote(name, task, &most, source, extra)?;
     Ok((Millis(set_aside.agent_time_ms), set_aside))
 }

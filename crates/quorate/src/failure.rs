@@ -98,7 +98,8 @@ fn of_node(error: &node::Error) -> ExitStatus {
         node::Error::Finished(_)
         | node::Error::Nodes(_)
         | node::Error::BranchExists { .. }
-        | node::Error::BranchName(_) => ExitStatus::Usage,
+        | node::Error::BranchName(_)
+        | node::Error::SpentUnknown { .. } => ExitStatus::Usage,
         // The journal holds everything up to here: with room or a healthy disk again, the run goes on.
         node::Error::Io { .. } | node::Error::Store(_) => ExitStatus::Interrupted,
         node::Error::Journal(error) if error.is_io() => ExitStatus::Interrupted,

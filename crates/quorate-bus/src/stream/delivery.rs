@@ -459,34 +459,31 @@ impl Delivery {
 
     /// A holder is gone: what it had comes again, and one that several died with is buried.
     pub fn holder_died(&mut self, now: Timestamp, holder: u64) {
-        let held: Vec<u64> = self
-            .pending
-            .iter()
-            .filter(|(_, pending)| pending.out.is_some_and(|(_, found)| found == holder))
-            .map(|(offset, _)| *offset)
-            .collect();
-        for offset in held {
-            if let Some(pending) = self.pending.get_mut(&offset) {
-                pending.deaths += 1;
-            }
-            self.take_back(now, offset, None);
-        }
+        self.take_back_from(now, holder, None, |pending| pending.deaths += 1);
     }
 
     /// A holder went in order: what it had comes again at once, and this counts neither as a delivery nor against the message.
     pub fn holder_left(&mut self, now: Timestamp, holder: u64) {
-        let held: Vec<u64> = self
-            .pending
-            .iter()
-            .filter(|(_, pending)| pending.out.is_some_and(|(_, found)| found == holder))
-            .map(|(offset, _)| *offset)
-            .collect();
-        for offset in held {
-            if let Some(pending) = self.pending.get_mut(&offset) {
-                pending.attempt = pending.attempt.saturating_sub(1);
-            }
-            self.take_back(now, offset, Some(Millis(0)));
+        self.take_back_from(now, holder, Some(Millis(0)), |pending| {
+            pending.attempt = pending.attempt.saturating_sub(1)
+        });
+    }
+
+    /// Takes back all that somebody holds.
+    fn take_back_from(
+        &mut self,
+        now: Timestamp,
+        holder: u64,
+        pause: Option<Millis>,
+        note: impl Fn(&mut Pending),
+    ) {
+        let is_held = |pending: &Pending| pending.out.is_some_and(|(_, found)| found == holder);
+        let mut held = Vec::new();
+        for (offset, pending) in self.pending.iter_mut().filter(|(_, pending)| is_held(pending)) {
+            note(pending);
+            held.push(*offset);
         }
+        held.into_iter().for_each(|offset| self.take_back(now, offset, pause));
     }
 
     /// Delivers a buried message again, from its first attempt. `false` where none is buried under that number.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use quorate_base::{TaskId, Timestamp};
 
-use super::{Amount, Budget, Unit};
+use super::{Amount, Budget, Source, Unit};
 
 const DAY_MS: u64 = 24 * 3600 * 1000;
 
@@ -134,11 +134,19 @@ impl Ledger {
         self.empty.iter().map(|(account, unit)| (account, *unit))
     }
 
-    /// What a launch gets: as much as it may use at most, and less where less is left, but something of each unit that anybody bounds.
-    pub fn quote(&self, agent: &str, task: &TaskId, most: &Budget, extra: &Extra) -> Result<Amount, Refusal> {
+    /// What a launch gets: as much as it may use at most, and less where less is left, but something of each unit that anybody bounds and
+    /// its `source` tells. What nobody will tell cannot be settled, and is not set aside.
+    pub fn quote(
+        &self,
+        agent: &str,
+        task: &TaskId,
+        most: &Budget,
+        source: Source,
+        extra: &Extra,
+    ) -> Result<Amount, Refusal> {
         let mut quoted = Amount::default();
         let path = path(agent, task);
-        for unit in Unit::ALL {
+        for unit in Unit::ALL.into_iter().filter(|unit| source.tells(*unit)) {
             let mut amount = most.of(unit);
             for account in &path {
                 let Some((entry, free)) =

@@ -23,20 +23,24 @@ fn a_launch_gets_what_the_tightest_account_has_left() {
     let budget = |tokens| Budget { tokens: Some(tokens), ..Budget::default() };
     let mut ledger = Ledger::new(budget(100), budget(1000), Timestamp(0), tokens(950));
     ledger.bound(&Account::Agent("a".into()), budget(70));
-    assert_eq!(ledger.quote("a", &task(1), &budget(60), &none()).unwrap().tokens, 50, "the day has 50 left");
+    assert_eq!(
+        ledger.quote("a", &task(1), &budget(60), Source::Lines, &none()).unwrap().tokens,
+        50,
+        "the day has 50 left"
+    );
     ledger.set_aside("a", &task(1), tokens(50));
-    let refusal = ledger.quote("a", &task(2), &budget(60), &none()).unwrap_err();
+    let refusal = ledger.quote("a", &task(2), &budget(60), Source::Lines, &none()).unwrap_err();
     assert_eq!((refusal.account, refusal.unit, refusal.spent), (Account::Day, Unit::Tokens, false));
     ledger.settle(Timestamp(1), &task(1), tokens(20));
-    assert_eq!(ledger.quote("a", &task(2), &Budget::default(), &none()).unwrap().tokens, 30);
+    assert_eq!(ledger.quote("a", &task(2), &Budget::default(), Source::Lines, &none()).unwrap().tokens, 30);
     // Nothing of it is left, and nothing is set aside: nothing will come back.
     ledger.set_aside("a", &task(2), tokens(30));
     ledger.settle(Timestamp(2), &task(2), tokens(30));
-    assert!(ledger.quote("a", &task(3), &Budget::default(), &none()).unwrap_err().spent);
+    assert!(ledger.quote("a", &task(3), &Budget::default(), Source::Lines, &none()).unwrap_err().spent);
     // The next day has its own.
     ledger.settle(Timestamp(24 * 3600 * 1000 + 1), &task(9), Amount::default());
     assert_eq!(
-        ledger.quote("a", &task(3), &Budget::default(), &none()).unwrap().tokens,
+        ledger.quote("a", &task(3), &Budget::default(), Source::Lines, &none()).unwrap().tokens,
         20,
         "the agent has 20 left"
     );
@@ -91,7 +95,7 @@ proptest! {
             match step {
                 Step::Launch { task: number, agent, most } if !out.contains_key(&number) => {
                     let agent = format!("a{agent}");
-                    if let Ok(amount) = ledger.quote(&agent, &task(number), &budget(most), &none()) {
+                    if let Ok(amount) = ledger.quote(&agent, &task(number), &budget(most), Source::Lines, &none()) {
                         prop_assert!(amount.tokens >= 1 && amount.tokens <= most);
                         ledger.set_aside(&agent, &task(number), amount);
                         out.insert(number, amount);
@@ -201,4 +205,32 @@ fn each_kind_of_output_is_understood() {
     assert_eq!(used(Source::Lines, r#"{"quorate-usage":{"tokens":7}}"#), Amount::default());
     let long = format!("{{\"quorate-usage\":{{\"tokens\":7}},\"x\":\"{}\"}}\n", "x".repeat(5 << 20));
     assert_eq!(used(Source::Lines, &(long + r#"{"quorate-usage":{"tokens":1}}"# + "\n")), tokens(1));
+}
+
+#[test]
+fn messages_beyond_those_remembered_count_all_the_same() {
+    let mut meter = Meter::new(Source::Claude);
+    let line = |id: u64, tokens: u64| {
+        format!(
+            r#"{{"type":"assistant","message":{{"id":"{id}","content":[],"usage":{{"output_tokens":{tokens}}}}}}}"#
+        ) + "\n"
+    };
+    for id in 0..5_000 {
+        meter.feed(line(id, 1).as_bytes());
+        // Told again, with more of it.
+        meter.feed(line(id, 3).as_bytes());
+    }
+    assert_eq!(meter.used().tokens, 15_000);
+}
+
+#[test]
+fn what_an_agent_does_not_tell_is_not_set_aside() {
+    let mut ledger = Ledger::new(Budget::default(), Budget::default(), Timestamp(0), Amount::default());
+    ledger.bound(&Account::Run, Budget { tokens: Some(10), launches: Some(2), ..Budget::default() });
+    let most = Budget { launches: Some(1), ..Budget::default() };
+    let silent = ledger.quote("a", &task(1), &most, Source::None, &none()).unwrap();
+    assert_eq!((silent.tokens, silent.launches), (0, 1));
+    ledger.set_aside("a", &task(1), silent);
+    let other = ledger.quote("b", &task(2), &most, Source::Lines, &none()).unwrap();
+    assert_eq!(other.tokens, 10, "the silent one holds nothing back");
 }

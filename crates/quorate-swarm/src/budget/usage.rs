@@ -1,7 +1,8 @@
 //! What agents say they have used, read from their output as it grows.
 
-use std::collections::BTreeMap;
+use std::collections::{HashMap, VecDeque};
 
+use quorate_base::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -9,8 +10,8 @@ use super::{Amount, Unit};
 
 /// The longest line that is looked at; what is longer says nothing about usage.
 const LINE_MAX: usize = 4 << 20;
-/// Messages whose usage is remembered apart, because each may be told again.
-const MESSAGES_MAX: usize = 10_000;
+/// Messages whose usage is remembered apart, because each may be told again: soon, if at all.
+const MESSAGES_MAX: usize = 1_000;
 
 /// How an agent tells what it uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -49,10 +50,35 @@ pub struct Meter {
     /// The line is longer than is looked at.
     skipping: bool,
     sums: Amount,
-    /// Tokens by message, of which the last word counts.
-    messages: BTreeMap<String, u64>,
+    messages: Messages,
     /// What a final word says of everything.
     total: Amount,
+}
+
+/// Tokens by message. Of one that is told again the most counts, once.
+#[derive(Debug, Default)]
+struct Messages {
+    tokens: u64,
+    /// The newest, by the digests of their ids, which may be of any length.
+    known: HashMap<Digest, u64>,
+    order: VecDeque<Digest>,
+}
+
+impl Messages {
+    fn take(&mut self, id: &str, tokens: u64) {
+        let id = Digest::of(id.as_bytes());
+        if !self.known.contains_key(&id) {
+            if self.order.len() == MESSAGES_MAX
+                && let Some(oldest) = self.order.pop_front()
+            {
+                self.known.remove(&oldest);
+            }
+            self.order.push_back(id);
+        }
+        let told = self.known.entry(id).or_default();
+        self.tokens = self.tokens.saturating_add(tokens.saturating_sub(*told));
+        *told = (*told).max(tokens);
+    }
 }
 
 impl Meter {
@@ -85,7 +111,7 @@ impl Meter {
 
     /// What was used so far, by what has been said.
     pub fn used(&self) -> Amount {
-        let messages = Amount { tokens: self.messages.values().sum(), ..Amount::default() };
+        let messages = Amount { tokens: self.messages.tokens, ..Amount::default() };
         self.sums.plus(messages).max(self.total)
     }
 
@@ -117,10 +143,7 @@ impl Meter {
                 let calls = parts.iter().filter(|part| part["type"] == "tool_use").count() as u64;
                 self.sums.tool_calls = self.sums.tool_calls.saturating_add(calls);
                 let id = message["id"].as_str().unwrap_or_default();
-                if self.messages.len() < MESSAGES_MAX || self.messages.contains_key(id) {
-                    let told = self.messages.entry(id.to_owned()).or_default();
-                    *told = (*told).max(tokens(&message["usage"]));
-                }
+                self.messages.take(id, tokens(&message["usage"]));
             }
             Some("result") => {
                 self.total.cost_micros = self.total.cost_micros.max(micros(&value["total_cost_usd"]));

@@ -7,13 +7,14 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
 use super::spec::PortRange;
 use super::{Error, io_at};
+use crate::user;
 
 /// Name of the file whose lock keeps takers apart.
 const TURN: &str = "turn";
@@ -35,15 +36,7 @@ pub struct Block {
 impl Ports {
     /// Those of the user whose process this is, wherever it was started from.
     pub fn of_user() -> Self {
-        let state = std::env::var_os("XDG_STATE_HOME").filter(|path| Path::new(path).is_absolute());
-        let state = state.map(PathBuf::from).or_else(|| {
-            let home = std::env::var_os("HOME").filter(|path| Path::new(path).is_absolute());
-            home.map(|home| PathBuf::from(home).join(".local").join("state"))
-        });
-        Self::at(state.map_or_else(
-            || PathBuf::from(format!("/tmp/quorate-{}", rustix::process::getuid().as_raw())),
-            |state| state.join("quorate").join("ports"),
-        ))
+        Self::at(user::folder("ports"))
     }
 
     /// Those that are kept in this folder, which is made where it is missing.
@@ -69,23 +62,9 @@ impl Ports {
         Ok(None)
     }
 
-    /// Makes the folder; refuses one that others may write to, who could then take what is not theirs.
     fn prepare(&self) -> Result<(), Error> {
-        let wrong = |reason: String| Error::PortsFolder { path: self.folder.clone(), reason };
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.folder)
-            .map_err(|error| wrong(format!("cannot be made: {error}")))?;
-        let metadata =
-            fs::symlink_metadata(&self.folder).map_err(|error| wrong(format!("cannot be read: {error}")))?;
-        if !metadata.is_dir() || metadata.uid() != rustix::process::getuid().as_raw() {
-            return Err(wrong("is not a folder of this user's".into()));
-        }
-        if metadata.mode() & 0o022 != 0 {
-            return Err(wrong("can be written by others".into()));
-        }
-        Ok(())
+        let wrong = |reason| Error::PortsFolder { path: self.folder.clone(), reason };
+        user::prepare(&self.folder).map_err(wrong)
     }
 
     fn turn(&self) -> Result<File, Error> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quorate_agents::{Command, Limits, Outcome, Sandbox, Stdin};
 use quorate_base::{AgentId, ByteCount, ChangeId, Digest, GitOid, Millis, TaskId};
@@ -23,6 +23,8 @@ use crate::spec::{AgentSpec, SECRET_LEN_MIN, TaskSpec, sounds_secret};
 const GRACE: Millis = Millis(700);
 /// Between looks at what an agent says it uses.
 const LOOK: Duration = Duration::from_millis(500);
+/// Between records of it: each waits for the disk.
+const TELL: Duration = Duration::from_secs(5);
 /// Between looks at an agent that says nothing of the kind.
 const NEVER: Duration = Duration::from_secs(3600);
 /// How much of an output's end is searched for last words.
@@ -127,7 +129,7 @@ impl Job {
                     set_aside,
                 });
                 let follower = follower.insert(Follower::new(&command.stdout, spec.usage));
-                let (mut running, mut told) = (running, Amount::default());
+                let (mut running, mut told, mut tell_from) = (running, Amount::default(), Instant::now());
                 let ended = loop {
                     let look = if spec.usage == Source::None { NEVER } else { LOOK };
                     running = match running.wait_for(look) {
@@ -141,8 +143,8 @@ impl Job {
                             running.cancel_handle().cancel();
                         }
                     }
-                    if used != told {
-                        told = used;
+                    if used != told && tell_from <= Instant::now() {
+                        (told, tell_from) = (used, Instant::now() + TELL);
                         self.tell(Record::UsageReported { task: task.clone(), used });
                     }
                 };

@@ -64,6 +64,10 @@ pub enum Error {
         "the branch `{branch}` exists already; name another with `branch` under [repository], or delete it"
     )]
     BranchExists { branch: String },
+    #[error(
+        "what was spent today is not known, because the journal of run {run} cannot be read: {reason}; mend it, move the run's folder out of the store, or start without a budget of the day"
+    )]
+    SpentUnknown { run: quorate_base::RunId, reason: String },
     #[error("`{0}` is not a branch name git accepts")]
     BranchName(String),
 }
@@ -258,7 +262,7 @@ impl Node {
     fn patience(&self) -> Duration {
         let now = (self.surroundings.clock)();
         let until = |at: Timestamp| at.since(now).to_duration() + Duration::from_millis(1);
-        self.state.next_time().map_or(TICK, |at| until(at).min(TICK))
+        self.state.next_time(now).map_or(TICK, |at| until(at).min(TICK))
     }
 
     /// Draws every conclusion there is.

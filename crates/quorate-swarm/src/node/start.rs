@@ -145,7 +145,7 @@ impl Node {
         let base_tree = repository.tree_of(&base)?;
         let spent_today = match start.spec.budget.day.is_none() {
             true => Amount::default(),
-            false => spent_on(workspace, now),
+            false => spent_on(workspace, now)?,
         };
         let started = Record::RunStarted(Box::new(RunStarted {
             run: start.run,
@@ -388,14 +388,17 @@ pub(super) fn read_path(run: &RunDir, name: &str) -> Result<PathBuf, Error> {
     Ok(std::ffi::OsString::from_vec(bytes).into())
 }
 
-/// What the runs of a workspace have spent on the day of `now`, in UTC. A run that cannot be read has spent nothing that could be known.
-fn spent_on(workspace: &Workspace, now: Timestamp) -> Amount {
+/// What the runs of a workspace have spent on the day of `now`, in UTC. Refused where a run cannot be read: nobody would know what is left.
+fn spent_on(workspace: &Workspace, now: Timestamp) -> Result<Amount, Error> {
     const DAY_MS: u64 = 24 * 3600 * 1000;
     let today = |time: Timestamp| time.0 / DAY_MS == now.0 / DAY_MS;
     let mut spent = Amount::default();
-    for run in workspace.runs().unwrap_or_default() {
-        let Ok((entries, _)) = Journal::read(&workspace.run_dir(&run).journal()) else { continue };
-        for record in stamped(&entries).unwrap_or_default().iter().filter(|record| today(record.time)) {
+    for run in workspace.runs()? {
+        let unknown = |reason: String| Error::SpentUnknown { run: run.clone(), reason };
+        let read = Journal::read(&workspace.run_dir(&run).journal());
+        let (entries, _) = read.map_err(|error| unknown(error.to_string()))?;
+        let records = stamped(&entries).map_err(|error| unknown(error.to_string()))?;
+        for record in records.iter().filter(|record| today(record.time)) {
             spent = match &record.record {
                 Record::AgentEnded(ended) => spent.plus(ended.used),
                 Record::AgentLost { used, .. } => spent.plus(*used),
@@ -403,5 +406,5 @@ fn spent_on(workspace: &Workspace, now: Timestamp) -> Amount {
             };
         }
     }
-    spent
+    Ok(spent)
 }

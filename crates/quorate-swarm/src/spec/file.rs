@@ -16,7 +16,7 @@ use super::{
     AgentLimits, AgentSpec, CheckEntry, Dependency, GateSpec, Priority, Retry, Role, RunSpec, SandboxSpec,
     Schedule, TaskSpec, When,
 };
-use crate::budget::{Budget, RunBudget, Source};
+use crate::budget::{Budget, RunBudget, Source, Unit};
 use crate::kit::{
     self,
     spec::{RawWorktree, WorktreeSpec},
@@ -309,6 +309,24 @@ pub fn parse_agents(origin: &str, text: &str) -> Result<BTreeMap<String, AgentSp
 pub fn parse_worktree(origin: &str, text: &str) -> Result<WorktreeSpec, Error> {
     let raw = deserialize(origin, text)?;
     Place { origin, text }.worktree(&raw.worktree)
+}
+
+/// Reads only the budgets of a run, for the same; refused where the agent does not tell what they bound.
+pub fn parse_budget(origin: &str, text: &str, agent: &str, spec: &AgentSpec) -> Result<RunBudget, Error> {
+    let mut raw = deserialize(origin, text)?;
+    let at = Place { origin, text };
+    raw.agents.retain(|name, _| name.get_ref() == agent);
+    if raw.agents.is_empty() {
+        // A preset that the file does not name.
+        let all = at.budgets(&raw, &BTreeMap::new(), &[])?;
+        let own = raw.budget.as_ref();
+        let lenient = own.is_some_and(|own| own.get_ref().allows_unknown());
+        return match unknown(spec, &[all.run, all.day]).filter(|_| !lenient) {
+            Some(unit) => Err(at.untold(own.map_or(0..0, Spanned::span), agent, unit)),
+            None => Ok(all),
+        };
+    }
+    at.budgets(&raw, &BTreeMap::from([(agent.to_owned(), spec.clone())]), &[])
 }
 
 /// The gate of a run without a file: five validators, one of which may be faulty.
@@ -631,20 +649,28 @@ impl Place<'_> {
         if own.is_some_and(|own| own.get_ref().allows_unknown()) {
             return Ok(all);
         }
+        let mut of_tasks: BTreeMap<&str, Vec<Budget>> = BTreeMap::new();
+        for task in tasks.iter().filter(|task| !task.budget.is_none()) {
+            of_tasks.entry(&task.agent).or_default().push(task.budget);
+        }
         for (name, declared) in &raw.agents {
             let Some(agent) = agents.get(name.get_ref()) else { continue };
             let mut budgets = vec![all.run, all.day, agent.budget, agent.launch_budget];
-            budgets.extend(tasks.iter().filter(|task| task.agent == *name.get_ref()).map(|task| task.budget));
+            budgets.extend(of_tasks.get(name.get_ref().as_str()).into_iter().flatten());
             if let Some(unit) = unknown(agent, &budgets) {
                 let span = declared.budget.as_ref().map_or_else(|| name.span(), Spanned::span);
-                return Err(self.invalid(
-                    span,
-                    format!("a budget bounds the {unit} of agent `{}`, which does not tell them", name.get_ref()),
-                    "set `usage` to how it tells them (claude, codex, opencode, lines), or `allow-unknown = true` under [budget]",
-                ));
+                return Err(self.untold(span, name.get_ref(), unit));
             }
         }
         Ok(all)
+    }
+
+    fn untold(&self, span: Range<usize>, agent: &str, unit: Unit) -> Error {
+        self.invalid(
+            span,
+            format!("a budget bounds the {unit} of agent `{agent}`, which does not tell them"),
+            "set `usage` to how it tells them (claude, codex, opencode, lines), or `allow-unknown = true` under [budget]",
+        )
     }
 
     fn argument(&self, arg: &Spanned<String>) -> Result<String, Error> {

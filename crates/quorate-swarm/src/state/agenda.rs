@@ -1,6 +1,7 @@
 //! Which tasks can start, kept up to date record by record, so that planning costs the same for ten tasks as for a hundred thousand.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use quorate_base::{AgentId, TaskId, Timestamp};
@@ -313,8 +314,10 @@ impl Agenda {
     }
 
     /// When it is time to look again though nothing has happened.
-    pub(crate) fn next_time(&self) -> Option<Timestamp> {
-        let first = |set: &BTreeSet<(Timestamp, u32)>| set.first().map(|(at, _)| *at);
+    pub(crate) fn next_time(&self, now: Timestamp) -> Option<Timestamp> {
+        // What is due by now waits for something else than time.
+        let later = (Bound::Excluded((now, u32::MAX)), Bound::Unbounded);
+        let first = |set: &BTreeSet<(Timestamp, u32)>| set.range(later).next().map(|(at, _)| *at);
         [first(&self.later), first(&self.deadlines)].into_iter().flatten().min()
     }
 

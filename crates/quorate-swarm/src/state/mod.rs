@@ -218,9 +218,9 @@ impl State {
         }
     }
 
-    /// When something follows from the time alone, at the earliest.
-    pub fn next_time(&self) -> Option<Timestamp> {
-        self.agenda.next_time()
+    /// When after `now` something follows from the time alone, at the earliest.
+    pub fn next_time(&self, now: Timestamp) -> Option<Timestamp> {
+        self.agenda.next_time(now)
     }
 
     /// The newest ballot of a change that judges its present candidate.

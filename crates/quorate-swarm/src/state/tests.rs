@@ -414,7 +414,7 @@ fn play(seed: u64, deaths: bool) -> (World, Vec<Stamped>, State) {
         }
         if under_way.is_empty() {
             let next = state
-                .next_time()
+                .next_time(Timestamp(clock.get()))
                 .unwrap_or_else(|| panic!("seed {seed}: nothing to do, and no end: {state:#?}"));
             assert!(next.0 > clock.get(), "seed {seed}: what is due at {next:?} is not done: {state:#?}");
             clock.set(next.0);

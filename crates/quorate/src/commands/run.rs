@@ -126,9 +126,11 @@ fn from_agent(here: &Path, name: &str, objective: &Path, printer: &Printer) -> a
     let mut gate = file::gate_default();
     let mut checks = store::detected(&root, &gate.validators);
     let mut worktree = WorktreeSpec::default();
+    let mut budget = quorate_swarm::budget::RunBudget::default();
     if let Some((origin, text)) = &project {
         (gate, checks) = file::parse_gate(origin, text, &checks)?;
         worktree = file::parse_worktree(origin, text)?;
+        budget = file::parse_budget(origin, text, name, &agent)?;
     }
     let task = TaskSpec::new(TaskId::new(name)?, name, &objective);
     let spec = RunSpec {
@@ -136,7 +138,7 @@ fn from_agent(here: &Path, name: &str, objective: &Path, printer: &Printer) -> a
         agents_at_once: 1,
         wall: quorate_base::Millis::from_secs(4 * 3600),
         schedule: quorate_swarm::spec::Schedule::default(),
-        budget: quorate_swarm::budget::RunBudget::default(),
+        budget,
         agents: BTreeMap::from([(name.to_owned(), AgentSpec { count: 1, ..agent })]),
         tasks: vec![task],
         gate,

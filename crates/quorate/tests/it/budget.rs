@@ -83,3 +83,33 @@ fn a_budget_nobody_could_keep_is_refused_with_the_line() {
     room.swarm(&text.replace("cost-usd = 1.0", "cost-usd = 1.0\nallow-unknown = true"));
     assert_eq!(room.quorate(&["run", "swarm.toml"]).code, Some(0));
 }
+
+#[test]
+fn a_journal_that_cannot_be_read_leaves_nothing_of_the_day_to_spend() {
+    let room = Room::new();
+    room.swarm(&swarm("[budget]\nday.tokens = 1000", [10, 10, 10], ""));
+    let run = room.json(&["run", "swarm.toml"])["run"].as_str().unwrap().to_owned();
+    let journal = room.repo().join(".quorate/runs").join(&run).join("journal");
+    let mut bytes = std::fs::read(&journal).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&journal, bytes).unwrap();
+    let answer = room.quorate(&["run", "swarm.toml"]);
+    assert_eq!(answer.code, Some(2), "{answer:?}");
+    assert!(answer.err.contains(&run) && answer.err.contains("budget of the day"), "{}", answer.err);
+}
+
+#[test]
+fn an_agent_started_by_name_keeps_to_the_budget_of_the_project() {
+    let room = Room::new();
+    let text = swarm("[budget]\ntokens = 100", [5000, 1, 1], "");
+    let settings: Vec<&str> = text.split("[[tasks]]").collect();
+    let checks = text.find("[gate").or_else(|| text.find("[checks")).unwrap();
+    let file = format!("{}{}", settings[0], &text[checks..]);
+    std::fs::write(room.repo().join("quorate.toml"), &file).unwrap();
+    let answer = room.quorate(&["run", "--agent", "one", "spend", "--json"]);
+    assert_eq!(answer.code, Some(4), "{answer:?} {file}");
+    std::fs::write(room.repo().join("quorate.toml"), file.replace("usage = \"lines\"", "")).unwrap();
+    let answer = room.quorate(&["run", "--agent", "one", "spend", "--json"]);
+    assert!(answer.code == Some(2) && answer.err.contains("bounds the tokens"), "{answer:?}");
+}

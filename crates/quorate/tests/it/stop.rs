@@ -19,7 +19,7 @@ fn stubborn() -> String {
 /// With a folder of its own for nodes, so that it finds no others.
 fn command(room: &Room, nodes: &Path, args: &[&str]) -> Command {
     let mut command = room.command(args);
-    command.env("XDG_RUNTIME_DIR", nodes);
+    command.env("XDG_STATE_HOME", nodes);
     command
 }
 
