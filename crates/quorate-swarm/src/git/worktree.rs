@@ -21,7 +21,7 @@ use super::program::{Error, Git, io_at, split_nul, to_path};
 use super::source::Source;
 
 /// Name of the file beside git's own that says which commit a worktree was made of.
-const BASE: &str = "quorate-base";
+pub(super) const BASE: &str = "quorate-base";
 
 /// The most folders of objects looked at that borrow from each other; git itself follows five links.
 const BORROWED_MAX: usize = 32;
@@ -127,7 +127,7 @@ impl PrivateRepository {
 
     /// Waits until nobody else, in any process, is making or removing git's own folder for a worktree: each looks at all of
     /// them.
-    fn turn(&self) -> Result<fs::File, Error> {
+    pub(super) fn turn(&self) -> Result<fs::File, Error> {
         let path = self.path().join("worktrees.lock");
         let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path);
         let file = file.map_err(io_at(&path))?;

@@ -3,24 +3,22 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use quorate_agents::{Command, Limits, Outcome, Sandbox, Stdin};
+use quorate_agents::{Claim, ClaimError, Command, Held, Outcome, Running, Stdin};
 use quorate_base::{AgentId, ByteCount, ChangeId, Digest, GitOid, Millis, TaskId};
 
 use super::equip::Equipped;
 use super::follow::{Follower, exceeded};
-use super::{Error, Job};
+use super::{Error, Job, terms};
 use crate::budget::{Amount, Source};
-use crate::enclose::{self, Enclosing};
+use crate::enclose;
 use crate::git::{self, Identity};
 use crate::record::{AgentEnded, AgentOutcome, ChangeProposed, Record, TaskOutcome};
 use crate::spec::file::fill;
-use crate::spec::{AgentSpec, SECRET_LEN_MIN, TaskSpec, sounds_secret};
+use crate::spec::{AgentSpec, TaskSpec};
 
-/// Time between asking an agent to end and ending it.
-const GRACE: Millis = Millis(700);
 /// Between looks at what an agent says it uses.
 const LOOK: Duration = Duration::from_millis(500);
 /// Between records of it: each waits for the disk.
@@ -46,20 +44,40 @@ impl Job {
         let (task_spec, spec) = self.specs(task)?;
         let worktree = self.shared.run.worktree(agent, task, attempt);
         self.shared.repository.remove_worktree(&worktree)?;
-        self.shared.repository.add_worktree(&worktree, base)?;
+        let ready = self.shared.fleet.take(&task_spec.agent, base);
+        let ready = ready.and_then(|ready| ready.move_to(&self.shared, &worktree));
+        if ready.is_none() {
+            self.shared.repository.add_worktree(&worktree, base)?;
+        }
         let output = self.shared.run.output();
         fs::create_dir_all(&output)
             .map_err(|source| Error::Io { what: format!("cannot create {}", output.display()), source })?;
-        let temporary = self.shared.run.temporary().join(format!("{task}.{agent}.{attempt}"));
+        let temporary = match &ready {
+            Some(ready) => ready.temporary.clone(),
+            None => self.shared.run.temporary().join(format!("{task}.{agent}.{attempt}")),
+        };
         let (mut env, secrets) = self.environment(spec, task_spec, agent, attempt);
         // Held until the agent has ended.
-        let equipment = match self.equip(agent, task, &worktree)? {
+        let (held, equipped) = match ready {
+            Some(ready) => (Some(ready.held), self.told(&worktree, ready.ports)),
+            None => (None, self.equip(agent, task, &worktree)?),
+        };
+        let equipment = match equipped {
             Equipped::With(equipment) => Ok(equipment),
             Equipped::Impossible(reason) => Err(reason),
             Equipped::Stopping => return Ok(Vec::new()),
         };
         env.extend(equipment.iter().flat_map(|equipment| equipment.env.clone()));
-        let sandbox = self.sandbox(spec, &worktree, &temporary, &mut env);
+        let kit = &self.state.started.spec.worktree;
+        let sandbox = if held.is_some() {
+            // It is in one.
+            if spec.sandbox.is_some() {
+                enclose::tell(&mut env, &spec.env, &temporary);
+            }
+            Ok(None)
+        } else {
+            terms::sandbox(&self.shared, kit, spec, &worktree, &temporary, &mut env)
+        };
         let value = |name: &str| match name {
             "objective" => Some(task_spec.objective.clone()),
             "task" => Some(task.to_string()),
@@ -74,23 +92,15 @@ impl Job {
             Ok(sandbox) => (sandbox, None),
             Err(error) => (None, Some(error.to_string())),
         };
-        let command = Command {
-            program: self.program(&spec.program),
+        let mut command = Command {
+            program: self.shared.program(&spec.program),
             args: spec.args.iter().map(|arg| fill(arg, value).into()).collect(),
             cwd: worktree.clone(),
             env,
             stdin: Stdin::Null,
             stdout: output.join(format!("{task}.{attempt}.out")),
             stderr: output.join(format!("{task}.{attempt}.err")),
-            limits: Limits {
-                wall,
-                memory: spec.limits.memory,
-                cpu: spec.limits.cpu,
-                output: spec.limits.output,
-                processes: 4096,
-                open_files: 4096,
-                grace: GRACE,
-            },
+            limits: terms::limits(spec, wall),
             sandbox,
             marker: self.state.started.run.to_string(),
         };
@@ -112,9 +122,7 @@ impl Job {
         let spawned = match (&equipment, refusal) {
             (Err(reason), _) => Err(reason.clone()),
             (Ok(_), Some(reason)) => Err(reason),
-            (Ok(_), None) => {
-                quorate_agents::spawn(&command, &self.shared.containment).map_err(|error| error.to_string())
-            }
+            (Ok(_), None) => self.begin(held, spec, &temporary, &mut command),
         };
         let waited = match spawned {
             Ok(running) => {
@@ -180,6 +188,38 @@ impl Job {
         Ok(vec![Record::AgentEnded(Box::new(ended))])
     }
 
+    /// Lets an agent that was started ahead become the command, or starts one: where there is none, and where it failed
+    /// for reasons of its own.
+    fn begin(
+        &self,
+        held: Option<Held>,
+        spec: &AgentSpec,
+        temporary: &Path,
+        command: &mut Command,
+    ) -> Result<Running, String> {
+        if let Some(held) = held {
+            let claim = Claim {
+                program: command.program.clone(),
+                args: command.args.clone(),
+                env: command.env.clone(),
+                wall: command.limits.wall,
+                stdout: command.stdout.clone(),
+                stderr: command.stderr.clone(),
+            };
+            match held.claim(claim) {
+                Ok(running) => return Ok(running),
+                Err(ClaimError::Spawn(error)) => return Err(error.to_string()),
+                Err(_) => {
+                    let kit = &self.state.started.spec.worktree;
+                    let (worktree, env) = (&command.cwd, &mut command.env);
+                    let sandbox = terms::sandbox(&self.shared, kit, spec, worktree, temporary, env);
+                    command.sandbox = sandbox.map_err(|error| error.to_string())?;
+                }
+            }
+        }
+        quorate_agents::spawn(command, &self.shared.containment).map_err(|error| error.to_string())
+    }
+
     /// Reads what an agent left in its worktree as a change.
     pub(super) fn harvest(
         &self,
@@ -242,38 +282,6 @@ impl Job {
         Ok((task, spec.agents.get(&task.agent).ok_or_else(missing)?))
     }
 
-    /// The sandbox of a launch, where its declaration has one.
-    fn sandbox(
-        &self,
-        spec: &AgentSpec,
-        worktree: &Path,
-        temporary: &Path,
-        env: &mut BTreeMap<OsString, OsString>,
-    ) -> Result<Option<Sandbox>, enclose::Error> {
-        let Some(sandbox) = &spec.sandbox else { return Ok(None) };
-        enclose::tell(env, &spec.env, temporary);
-        enclose::make_temporary(temporary)?;
-        // What agents share of downloads lies in the store, of which they see nothing else.
-        let caches = !self.state.started.spec.worktree.caches.is_empty();
-        let caches = caches.then(|| self.shared.workspace.store_dir().join("caches"));
-        let own: Vec<&Path> = caches.as_deref().into_iter().collect();
-        let enclosing = Enclosing {
-            spec: sandbox,
-            store: &self.shared.workspace.store_dir(),
-            folder: &self.shared.swarm_dir,
-            repository: &self.shared.repository,
-            worktree,
-            temporary,
-            own: &own,
-            env,
-        };
-        enclosing.sandbox().map(Some)
-    }
-
-    fn program(&self, program: &str) -> PathBuf {
-        if program.contains('/') { self.shared.swarm_dir.join(program) } else { PathBuf::from(program) }
-    }
-
     /// The complete environment of an agent, and the values in it that nobody may read later.
     fn environment(
         &self,
@@ -282,16 +290,7 @@ impl Job {
         agent: &AgentId,
         attempt: u32,
     ) -> (BTreeMap<OsString, OsString>, Vec<Vec<u8>>) {
-        let mut env = BTreeMap::new();
-        let mut secrets = Vec::new();
-        for name in spec.env.iter().chain(&spec.secrets) {
-            let Some(value) = std::env::var_os(name) else { continue };
-            let bytes = value.as_encoded_bytes();
-            if (spec.secrets.contains(name) || sounds_secret(name)) && bytes.len() >= SECRET_LEN_MIN {
-                secrets.push(bytes.to_vec());
-            }
-            env.insert(OsString::from(name), value);
-        }
+        let (mut env, secrets) = terms::passed(spec);
         let own = [
             ("QUORATE_RUN", self.state.started.run.to_string()),
             ("QUORATE_TASK", task.id.to_string()),

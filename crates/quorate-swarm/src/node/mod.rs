@@ -7,9 +7,11 @@
 mod agent;
 mod ask;
 mod equip;
+mod fleet;
 mod follow;
 mod landing;
 mod start;
+mod terms;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -32,6 +34,7 @@ use crate::state::{Inconsistent, State, TaskState};
 use crate::store::{self, Store};
 use crate::workspace::{self, RunDir, Workspace};
 
+use fleet::Fleet;
 pub use start::{Proposal, Resumption, Start, Where, stamped};
 
 /// How often the node looks up from waiting, for a stop or the run's own deadline.
@@ -88,6 +91,8 @@ pub struct Surroundings {
     pub clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
     /// The program and first arguments that start a validator process.
     pub validator: Vec<std::ffi::OsString>,
+    /// The program and first arguments that call [`quorate_agents::hold`].
+    pub stage: Vec<std::ffi::OsString>,
     /// Told every record once it is durable, with the state after it.
     pub observer: Observer,
     /// Set by somebody else to stop the node.
@@ -113,7 +118,7 @@ pub struct Node {
     known: Option<nodes::Registered>,
 }
 
-/// What the working threads share; none of it changes.
+/// What the working threads share; but for the fleet, none of it changes.
 #[derive(Debug)]
 struct Shared {
     workspace: Workspace,
@@ -125,6 +130,8 @@ struct Shared {
     swarm_dir: PathBuf,
     containment: Containment,
     validator: Vec<std::ffi::OsString>,
+    stage: Vec<std::ffi::OsString>,
+    fleet: Fleet,
 }
 
 /// Identifies work in hand: the same work is not started twice.
@@ -209,9 +216,14 @@ impl Node {
     pub fn run(&mut self) -> Result<Left, Error> {
         let (sender, receiver) = mpsc::channel();
         let mut in_hand: BTreeMap<Key, InHand> = BTreeMap::new();
+        let keepers = Fleet::keep(&self.shared, &self.state.started);
         let outcome = self.work(&sender, &receiver, &mut in_hand);
         for work in in_hand.values() {
             work.leash.pull();
+        }
+        self.shared.fleet.close();
+        for keeper in keepers {
+            let _ = keeper.join();
         }
         drop(sender);
         // Answers that come after the end are not wanted; the threads must be gone all the same.
@@ -239,6 +251,7 @@ impl Node {
             if self.surroundings.stop.load(Ordering::Relaxed) {
                 return Ok(Left::Stopped);
             }
+            self.shared.fleet.see(&self.state.head, self.state.agenda.count_waiting());
             self.start_work(sender, in_hand);
             match receiver.recv_timeout(self.patience()) {
                 Ok(news) => self.take(news, in_hand)?,

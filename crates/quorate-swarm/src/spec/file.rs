@@ -111,6 +111,7 @@ struct RawAgent {
     secrets: Option<Vec<String>>,
     count: Option<Spanned<u32>>,
     attempts: Option<Spanned<u32>>,
+    fleet: Option<Spanned<u32>>,
     #[serde(default)]
     retry: RawRetry,
     budget: Option<Spanned<RawBudget>>,
@@ -568,6 +569,7 @@ impl Place<'_> {
                 .unwrap_or_else(|| base.as_ref().map_or_else(Vec::new, |base| base.secrets.clone())),
             count: raw.count.as_ref().map_or(Ok(1), |count| self.positive(count, "count", INSTANCES_MAX))?,
             attempts: raw.attempts.as_ref().map_or(Ok(1), |count| self.positive(count, "attempts", 100))?,
+            fleet: raw.fleet.as_ref().map_or(Ok(0), |fleet| self.fleet(fleet))?,
             retry: raw.retry.resolve(),
             budget: self.budget(raw.budget.as_ref())?,
             launch_budget: self.budget(raw.launch_budget.as_ref())?,
@@ -584,6 +586,11 @@ impl Place<'_> {
             },
             sandbox: self.sandbox(&raw.sandbox, base.and_then(|base| base.sandbox))?,
         })
+    }
+
+    /// How many agents to start ahead; none is a number too.
+    fn fleet(&self, fleet: &Spanned<u32>) -> Result<u32, Error> {
+        if *fleet.get_ref() == 0 { Ok(0) } else { self.positive(fleet, "fleet", INSTANCES_MAX) }
     }
 
     /// What a declaration asks for, on top of its preset. Nothing where it is switched off.

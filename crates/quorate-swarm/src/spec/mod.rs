@@ -61,6 +61,9 @@ pub struct AgentSpec {
     pub count: u32,
     /// Launches before its task is given up.
     pub attempts: u32,
+    /// Agents that are started before there is a task for them.
+    #[serde(default)]
+    pub fleet: u32,
     #[serde(default)]
     pub retry: Retry,
     /// For all launches of this declaration together.

@@ -122,6 +122,7 @@ impl Preset {
             secrets: owned(self.secrets),
             count: 1,
             attempts: 1,
+            fleet: 0,
             retry: Retry::default(),
             budget: Budget::default(),
             launch_budget: Budget::default(),

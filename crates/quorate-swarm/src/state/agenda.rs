@@ -341,6 +341,11 @@ impl Agenda {
         self.leases
     }
 
+    /// How many tasks have no agent, and have not come to an end.
+    pub(crate) fn count_waiting(&self) -> usize {
+        self.waiting
+    }
+
     /// All waiting tasks.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = &TaskId> {
         // Where none waits, nobody looks for one.
