@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context as _, ensure};
 use quorate_base::{ByteCount, Digest, GitOid, Millis, RunId, Timestamp};
 use quorate_swarm::budget::Amount;
-use quorate_swarm::decide::{Launching, decide};
+use quorate_swarm::decide::decide;
 use quorate_swarm::plan::{Work, plan};
 use quorate_swarm::record::{AgentEnded, AgentOutcome, Record, RunKind, RunStarted, Stamped, TaskOutcome};
 use quorate_swarm::spec::file;
@@ -75,20 +75,18 @@ fn started(tasks: usize) -> anyhow::Result<Stamped> {
 /// Each agent ends well and has nothing to change, one after another.
 fn run(started: &Stamped, tasks: usize) -> anyhow::Result<f64> {
     let mut state = State::begin(started)?;
-    let (mut seq, idle, mut done) = (0, Launching::new(), 0);
+    let (mut seq, mut done) = (0, 0);
     let start = Instant::now();
     loop {
-        let mut records = decide(&state, Timestamp(seq), &idle);
-        for work in plan(&state, Timestamp(seq), &idle) {
+        let mut records = decide(&state, Timestamp(seq));
+        for work in plan(&state, Timestamp(seq)) {
             match work {
-                Work::Launch { task, agent, attempt, base, set_aside, .. } => {
+                Work::Launch { task, agent, attempt, .. } => {
                     records.push(Record::AgentStarted {
                         agent: agent.clone(),
                         task: task.clone(),
                         attempt,
-                        base,
                         pid: 1,
-                        set_aside,
                     });
                     let outcome = AgentOutcome::Exited { code: 0 };
                     records.push(Record::AgentEnded(Box::new(ended(agent, task, attempt, outcome))));

@@ -2,36 +2,34 @@
 //!
 //! The node calls [`decide`] after every record until it has nothing to say, appending what it says to the journal.
 
+mod supervise;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
-use quorate_base::{AgentId, BallotId, TaskId, Timestamp};
+use quorate_base::{BallotId, TaskId, Timestamp};
 
-use crate::budget::{Account, Amount};
+use crate::budget::Account;
 use crate::panel;
-use crate::plan::{self, Work};
+use crate::plan::{self, Launch};
 use crate::record::{Record, RunKind, RunOutcome, TaskOutcome};
 use crate::state::{ChangeState, State, TaskState};
 
-/// Agents that are being launched, by their tasks: what the state does not know yet.
-pub type Launching = BTreeMap<TaskId, Launch>;
-
-/// One that is on its way.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Launch {
-    pub agent: AgentId,
-    pub set_aside: Amount,
-}
-
 /// The records that follow from the state now. Every one of them changes the state so that it does not follow again.
-pub fn decide(state: &State, now: Timestamp, launching: &Launching) -> Vec<Record> {
+pub fn decide(state: &State, now: Timestamp) -> Vec<Record> {
     if state.outcome.is_some() {
         return Vec::new();
     }
     if now.since(state.started_at) >= state.started.spec.wall && state.started.kind == RunKind::Swarm {
         return vec![Record::Finished { outcome: RunOutcome::WallLimit }];
     }
-    let mut records = given_up(state, now, launching);
-    records.extend(leases(state, now, launching));
+    let mut records = supervise::supervise(state);
+    records.extend(given_up(state, now));
+    if records.is_empty() {
+        // What is over makes room first.
+        records = starts(state, now);
+    }
     records.extend(verdicts(state));
     records.extend(queue(state));
     if records.is_empty() && finished(state) {
@@ -51,14 +49,13 @@ fn finished(state: &State) -> bool {
     }
 }
 
-/// Tasks that wait for something that will not come, or have waited too long.
-fn given_up(state: &State, now: Timestamp, launching: &Launching) -> Vec<Record> {
+/// Tasks that wait for something that will not come, or have waited too long, or that nobody wants or can do.
+fn given_up(state: &State, now: Timestamp) -> Vec<Record> {
     let blocked = state.agenda.in_vain().map(|(task, by)| (task, TaskOutcome::Blocked { by: by.clone() }));
     let overdue = state.agenda.overdue(now).map(|task| (task, TaskOutcome::DeadlinePassed));
-    let closed: BTreeMap<&TaskId, TaskOutcome> = over_budget(state).chain(overdue).chain(blocked).collect();
-    // One that is being launched waits no longer: its agent ends with its deadline.
-    let closed = closed.into_iter().filter(|(task, _)| !launching.contains_key(*task));
-    closed.map(|(task, outcome)| Record::TaskClosed { task: task.clone(), outcome }).collect()
+    let closed = over_budget(state).chain(overdue).chain(blocked).chain(supervise::given_up(state));
+    let closed: BTreeMap<&TaskId, TaskOutcome> = closed.collect();
+    closed.into_iter().map(|(task, outcome)| Record::TaskClosed { task: task.clone(), outcome }).collect()
 }
 
 /// Tasks that spend from an account in which there is nothing left.
@@ -75,11 +72,8 @@ fn over_budget(state: &State) -> impl Iterator<Item = (&TaskId, TaskOutcome)> {
     })
 }
 
-/// Leases of tasks that are over, and of tasks there is room to start.
-fn leases(state: &State, now: Timestamp, launching: &Launching) -> Vec<Record> {
-    if !state.agenda.has_leases() {
-        return Vec::new();
-    }
+/// Tasks there is room to start, each with the leases it needs; before them, leases of tasks that are over.
+fn starts(state: &State, now: Timestamp) -> Vec<Record> {
     let over = |task: &&TaskId| state.task_over(task);
     let ended: Vec<_> =
         state.leases.holders().filter(over).map(|task| Record::LeaseEnded { task: task.clone() }).collect();
@@ -88,22 +82,17 @@ fn leases(state: &State, now: Timestamp, launching: &Launching) -> Vec<Record> {
         return ended;
     }
     let mut leases = state.leases.clone();
-    let wanted = plan::launches(state, now, launching).into_iter().filter_map(|work| match work {
-        Work::Launch { task, .. } => state.task_spec(&task),
-        _ => None,
-    });
-    let fresh =
-        wanted.filter(|task| !task.leases.is_empty() && state.leases.held_by(&task.id).next().is_none());
-    fresh
-        .filter_map(|task| {
-            let grants = leases.acquire(&task.id, &task.leases, None, now).ok()?;
-            Some(Record::LeaseGranted {
-                task: task.id.clone(),
-                resources: task.leases.clone(),
-                tokens: grants.iter().map(|grant| grant.token).collect(),
-            })
-        })
-        .collect()
+    let mut records = Vec::new();
+    for Launch { task, agent, attempt, base, set_aside } in plan::launches(state, now) {
+        let wanted = state.task_spec(&task).map_or(&[][..], |spec| &spec.leases);
+        if !wanted.is_empty() && state.leases.held_by(&task).next().is_none() {
+            let Ok(grants) = leases.acquire(&task, wanted, None, now) else { continue };
+            let tokens = grants.iter().map(|grant| grant.token).collect();
+            records.push(Record::LeaseGranted { task: task.clone(), resources: wanted.to_vec(), tokens });
+        }
+        records.push(Record::AgentStarting { agent, task, attempt, base, set_aside });
+    }
+    records
 }
 
 /// Ballots in which everybody has answered, and whose verdict is not what the record says yet.

@@ -6,7 +6,6 @@
 use quorate_base::{AgentId, BallotId, ChangeId, GitOid, Millis, TaskId, Timestamp, ValidatorId};
 
 use crate::budget::{Account, Amount, Budget, Extra, Refusal};
-use crate::decide::Launching;
 use crate::record::{RunKind, Step};
 use crate::state::{Leave, State, TaskState};
 
@@ -28,9 +27,8 @@ pub enum Work {
     Launch { task: TaskId, agent: AgentId, attempt: u32, base: GitOid, wall: Millis, set_aside: Amount },
 }
 
-/// All work the run needs now, most urgent first. Bounded by the run's own limits on agents and panels. `launching` are the launches that have
-/// begun and are not in the state yet: they keep their instances, and are not in the answer.
-pub fn plan(state: &State, now: Timestamp, launching: &Launching) -> Vec<Work> {
+/// All work the run needs now, most urgent first. Bounded by the run's own limits on agents and panels.
+pub fn plan(state: &State, now: Timestamp) -> Vec<Work> {
     if state.outcome.is_some() {
         return Vec::new();
     }
@@ -38,15 +36,42 @@ pub fn plan(state: &State, now: Timestamp, launching: &Launching) -> Vec<Work> {
     work.extend(ballots(state));
     work.extend(preparations(state));
     work.extend(harvests(state));
-    work.extend(launches(state, now, launching).into_iter().filter(|launch| leased(state, launch)));
+    work.extend(starting(state, now));
     work
 }
 
-/// Whether a launch's task has its leases: they are granted by a record of their own, before it.
-fn leased(state: &State, work: &Work) -> bool {
-    let Work::Launch { task, .. } = work else { return true };
-    let needs_none = state.task_spec(task).is_none_or(|spec| spec.leases.is_empty());
-    needs_none || state.leases.held_by(task).next().is_some()
+/// Tasks whose agents have been told to end and are still there.
+pub fn stopping(state: &State) -> impl Iterator<Item = &TaskId> {
+    state.crew.stopping()
+}
+
+/// One that can begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Launch {
+    pub(crate) task: TaskId,
+    pub(crate) agent: AgentId,
+    pub(crate) attempt: u32,
+    pub(crate) base: GitOid,
+    pub(crate) set_aside: Amount,
+}
+
+/// Agents that have a task and no process.
+fn starting(state: &State, now: Timestamp) -> Vec<Work> {
+    let launch = |task: &TaskId| match state.tasks.get(task)? {
+        TaskState::Starting { agent, attempt, base, set_aside } => {
+            let left = state.agenda.deadline(task).map(|deadline| deadline.since(now));
+            Some(Work::Launch {
+                task: task.clone(),
+                agent: agent.clone(),
+                attempt: *attempt,
+                base: base.clone(),
+                wall: Millis(set_aside.agent_time_ms).min(left.unwrap_or(Millis(u64::MAX))),
+                set_aside: *set_aside,
+            })
+        }
+        _ => None,
+    };
+    state.agenda.starting().filter_map(launch).collect()
 }
 
 fn landings(state: &State) -> Vec<Work> {
@@ -126,38 +151,32 @@ fn harvests(state: &State) -> Vec<Work> {
 }
 
 /// The launches there is room for now, those included whose leases are still to be granted.
-pub(crate) fn launches(state: &State, now: Timestamp, launching: &Launching) -> Vec<Work> {
+pub(crate) fn launches(state: &State, now: Timestamp) -> Vec<Launch> {
     if state.started.kind == RunKind::Certify {
         return Vec::new();
     }
-    let working = state.working();
-    let busy = working.len() + launching.values().filter(|launch| !working.contains(&launch.agent)).count();
-    let room = (state.started.spec.agents_at_once as usize).saturating_sub(busy);
+    let room = (state.started.spec.agents_at_once as usize).saturating_sub(state.agenda.busy());
     if room == 0 {
         return Vec::new();
     }
+    let harvested = state.harvesting();
+    let free = |agent: &AgentId| {
+        !harvested.contains(agent) && state.crew.get(agent).is_some_and(|member| member.phase.is_free())
+    };
     let mut extra = Extra::default();
-    for (task, launch) in launching {
-        let agent = state.task_spec(task).map_or("", |spec| spec.agent.as_str());
-        extra.add(agent, task, launch.set_aside);
-    }
     let mut quotes = Vec::new();
     // Those that must wait stand in line here, so that nobody behind them is served first.
     let mut leases = state.leases.clone();
-    let taken = working.into_iter().chain(launching.values().map(|launch| &launch.agent)).collect();
-    let chosen = state.agenda.startable(now, room, &taken, |task| {
-        if launching.contains_key(task) {
-            return Leave::Task;
-        }
+    let chosen = state.agenda.startable(now, room, free, |task| {
         let wanted = state.task_spec(task).map_or(&[][..], |spec| &spec.leases);
         if leases.may_start(task, wanted).is_err() {
             return Leave::Task;
         }
         match quote(state, now, task, &extra) {
-            Ok((wall, set_aside)) => {
+            Ok(set_aside) => {
                 let agent = state.task_spec(task).map_or("", |spec| spec.agent.as_str());
                 extra.add(agent, task, set_aside);
-                quotes.push((wall, set_aside));
+                quotes.push(set_aside);
                 Leave::Nothing
             }
             Err(refusal) => match refusal.account {
@@ -167,15 +186,15 @@ pub(crate) fn launches(state: &State, now: Timestamp, launching: &Launching) -> 
             },
         }
     });
-    let launch = |((task, agent), (wall, set_aside))| {
+    let launch = |((task, agent), set_aside)| {
         let Some(TaskState::Waiting { attempts, .. }) = state.tasks.get(&task) else { return None };
-        Some(Work::Launch { attempt: attempts + 1, base: state.head.clone(), wall, set_aside, task, agent })
+        Some(Launch { attempt: attempts + 1, base: state.head.clone(), set_aside, task, agent })
     };
     chosen.into_iter().zip(quotes).filter_map(launch).collect()
 }
 
-/// How long a launch may take, and what is set aside for it.
-fn quote(state: &State, now: Timestamp, task: &TaskId, extra: &Extra) -> Result<(Millis, Amount), Refusal> {
+/// What is set aside for a launch: the time it may take among it.
+fn quote(state: &State, now: Timestamp, task: &TaskId, extra: &Extra) -> Result<Amount, Refusal> {
     let spec = state.task_spec(task);
     let agent = spec.and_then(|spec| state.started.spec.agents.get(&spec.agent));
     let left = state.agenda.deadline(task).map(|deadline| deadline.since(now));
@@ -185,6 +204,5 @@ fn quote(state: &State, now: Timestamp, task: &TaskId, extra: &Extra) -> Result<
     let most = Budget { launches: Some(1), agent_time: Some(wall), ..own };
     let name = spec.map_or("", |spec| spec.agent.as_str());
     let source = agent.map(|agent| agent.usage).unwrap_or_default();
-    let set_aside = state.ledger.quote(name, task, &most, source, extra)?;
-    Ok((Millis(set_aside.agent_time_ms), set_aside))
+    state.ledger.quote(name, task, &most, source, extra)
 }

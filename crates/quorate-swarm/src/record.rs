@@ -26,15 +26,51 @@ pub enum Record {
         orphans: u32,
         torn_bytes: u64,
     },
-    AgentStarted {
+    /// An agent was given a task. Written before anything of it is done, so that nothing is ever used that was not set aside.
+    AgentStarting {
         agent: AgentId,
         task: TaskId,
         attempt: u32,
         base: GitOid,
-        pid: u32,
         /// What it may use, which is set aside until it ends.
-        #[serde(default)]
         set_aside: Amount,
+    },
+    /// Its process is there.
+    AgentStarted {
+        agent: AgentId,
+        task: TaskId,
+        attempt: u32,
+        pid: u32,
+    },
+    /// Its processes were halted.
+    AgentPaused {
+        agent: AgentId,
+        reason: String,
+    },
+    /// And go on.
+    AgentContinued {
+        agent: AgentId,
+        reason: String,
+    },
+    /// Its process is told to end; the attempt does not count.
+    AgentStopping {
+        agent: AgentId,
+        reason: String,
+    },
+    /// It takes no task after the one it has.
+    AgentDraining {
+        agent: AgentId,
+        reason: String,
+    },
+    /// It failed too often, and takes no task until it is released.
+    AgentQuarantined {
+        agent: AgentId,
+        reason: String,
+    },
+    /// It takes tasks again.
+    AgentReleased {
+        agent: AgentId,
+        reason: String,
     },
     /// What an agent at work says it has used so far.
     UsageReported {
@@ -58,7 +94,7 @@ pub enum Record {
         reason: String,
     },
     AgentEnded(Box<AgentEnded>),
-    /// The node died while the agent worked; its work is thrown away and the attempt does not count.
+    /// The node died while the agent worked or was being started; its work is thrown away and the attempt does not count.
     AgentLost {
         agent: AgentId,
         task: TaskId,
@@ -66,6 +102,11 @@ pub enum Record {
         /// What it had used, as far as it can be told.
         #[serde(default)]
         used: Amount,
+    },
+    /// Somebody wants a task no more.
+    TaskUnwanted {
+        task: TaskId,
+        reason: String,
     },
     /// A task came to an end without a change.
     TaskClosed {
@@ -266,6 +307,14 @@ pub enum TaskOutcome {
     },
     /// Its deadline passed before it was done.
     DeadlinePassed,
+    /// Somebody wanted it no more.
+    Cancelled {
+        reason: String,
+    },
+    /// The node died with it again and again.
+    Poison {
+        deaths: u32,
+    },
     /// A budget it spends from was used up.
     OverBudget {
         account: String,

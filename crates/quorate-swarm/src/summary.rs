@@ -163,6 +163,10 @@ fn unfinished(state: &State) -> Vec<UnfinishedTask> {
             TaskOutcome::OverBudget { account, unit } => {
                 ("over-budget", format!("the {unit} of {account} were used up"))
             }
+            TaskOutcome::Cancelled { reason } => ("cancelled", reason.clone()),
+            TaskOutcome::Poison { deaths } => {
+                ("poison", format!("the node died {deaths} times while an agent worked on it"))
+            }
             TaskOutcome::DeadlinePassed => ("deadline", "its deadline passed before it was done".to_owned()),
         };
         UnfinishedTask { task: task.to_string(), outcome: word, reason }
@@ -200,13 +204,13 @@ fn agents(state: &State) -> Vec<AgentRow> {
         })
         .collect();
     for (task, at) in &state.tasks {
-        if let TaskState::Running { agent, attempt, .. } = at {
+        if let TaskState::Starting { agent, attempt, .. } | TaskState::Running { agent, attempt, .. } = at {
             rows.push(AgentRow {
                 id: agent.to_string(),
                 role: role(task),
                 task: task.to_string(),
                 attempt: *attempt,
-                state: "working",
+                state: state.crew.get(agent).map_or("working", |member| member.phase.name()),
                 exit: None,
                 wall_s: 0.0,
                 cpu_s: 0.0,

@@ -65,7 +65,20 @@ pub(crate) fn line(record: &Record, state: &State) -> Option<(anstyle::Style, St
             };
             (DOUBT, format!("taken up again: {orphans} leftover processes ended{torn}"))
         }
-        Record::AgentStarted { agent, task, attempt, pid, .. } => {
+        // What follows says it.
+        Record::AgentStarting { .. } => return None,
+        Record::AgentPaused { agent, reason } => (DOUBT, format!("{agent:<12} is halted: {reason}")),
+        Record::AgentContinued { agent, reason } => (PLAIN, format!("{agent:<12} goes on: {reason}")),
+        Record::AgentStopping { agent, reason } => (DOUBT, format!("{agent:<12} is told to end: {reason}")),
+        Record::AgentDraining { agent, reason } => {
+            (DOUBT, format!("{agent:<12} takes no more tasks: {reason}"))
+        }
+        Record::AgentQuarantined { agent, reason } => (BAD, format!("{agent:<12} is quarantined: {reason}")),
+        Record::AgentReleased { agent, reason } => {
+            (PLAIN, format!("{agent:<12} takes tasks again: {reason}"))
+        }
+        Record::TaskUnwanted { task, reason } => (DOUBT, format!("{task:<12} is wanted no more: {reason}")),
+        Record::AgentStarted { agent, task, attempt, pid } => {
             let again = if *attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
             (PLAIN, format!("{agent:<12} works on {task} (process {pid}{again})"))
         }
@@ -104,6 +117,11 @@ pub(crate) fn line(record: &Record, state: &State) -> Option<(anstyle::Style, St
             TaskOutcome::OverBudget { account, unit } => {
                 (BAD, format!("{task:<12} given up: the {unit} of {account} are used up"))
             }
+            TaskOutcome::Cancelled { reason } => (DOUBT, format!("{task:<12} cancelled: {reason}")),
+            TaskOutcome::Poison { deaths } => (
+                BAD,
+                format!("{task:<12} given up: the node died {deaths} times while an agent worked on it"),
+            ),
             TaskOutcome::DeadlinePassed => (BAD, format!("{task:<12} given up: its deadline has passed")),
         },
         Record::ChangeProposed(change) => {

@@ -217,9 +217,9 @@ fn look(leftover: &mut Leftover, dir: &RunDir, state: &State, repository: &Priva
 fn launches(dir: &RunDir, state: &State) -> BTreeMap<PathBuf, (TaskId, AgentId, u32)> {
     let ended = state.launches.iter().map(|launch| (&launch.task, &launch.agent, launch.attempt));
     let current = state.tasks.iter().filter_map(|(task, at)| match at {
-        TaskState::Running { agent, attempt, .. } | TaskState::Harvest { agent, attempt, .. } => {
-            Some((task, agent, *attempt))
-        }
+        TaskState::Starting { agent, attempt, .. }
+        | TaskState::Running { agent, attempt, .. }
+        | TaskState::Harvest { agent, attempt, .. } => Some((task, agent, *attempt)),
         _ => None,
     });
     ended

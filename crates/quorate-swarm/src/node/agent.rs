@@ -11,7 +11,7 @@ use quorate_base::{AgentId, ByteCount, ChangeId, Digest, GitOid, Millis, TaskId}
 
 use super::equip::Equipped;
 use super::follow::{Follower, exceeded};
-use super::{Error, Job, terms};
+use super::{Error, Job, Pull, terms};
 use crate::budget::{Amount, Source};
 use crate::enclose;
 use crate::git::{self, Identity};
@@ -58,6 +58,7 @@ impl Job {
         };
         let (mut env, secrets) = self.environment(spec, task_spec, agent, attempt);
         // Held until the agent has ended.
+        let mut stopped = false;
         let (held, equipped) = match ready {
             Some(ready) => (Some(ready.held), self.told(&worktree, ready.ports)),
             None => (None, self.equip(agent, task, &worktree)?),
@@ -65,6 +66,10 @@ impl Job {
         let equipment = match equipped {
             Equipped::With(equipment) => Ok(equipment),
             Equipped::Impossible(reason) => Err(reason),
+            Equipped::Stopping if self.leash.pulled() == Some(Pull::Stopped) => {
+                stopped = true;
+                Err(String::new())
+            }
             Equipped::Stopping => return Ok(Vec::new()),
         };
         env.extend(equipment.iter().flat_map(|equipment| equipment.env.clone()));
@@ -128,14 +133,7 @@ impl Job {
             Ok(running) => {
                 let pid = running.pid();
                 self.leash.hold(running.cancel_handle());
-                self.tell(Record::AgentStarted {
-                    agent: agent.clone(),
-                    task: task.clone(),
-                    attempt,
-                    base: base.clone(),
-                    pid,
-                    set_aside,
-                });
+                self.tell(Record::AgentStarted { agent: agent.clone(), task: task.clone(), attempt, pid });
                 let follower = follower.insert(Follower::new(&command.stdout, spec.usage));
                 let (mut running, mut told, mut tell_from) = (running, Amount::default(), Instant::now());
                 let ended = loop {
@@ -171,6 +169,7 @@ impl Job {
                 ended.memory_peak = end.usage.memory_peak;
                 ended.containment = end.containment;
             }
+            Err(_) if stopped => {}
             Err(reason) => ended.outcome = AgentOutcome::NotStarted { reason },
         }
         if let (Some(unit), AgentOutcome::Cancelled) = (over, &ended.outcome) {
@@ -178,7 +177,7 @@ impl Job {
         }
         let said = follower.as_mut().map(Follower::used).unwrap_or_default();
         ended.used = Amount { launches: 1, agent_time_ms: ended.wall.0, ..said };
-        if ended.outcome == AgentOutcome::Cancelled {
+        if ended.outcome == AgentOutcome::Cancelled && self.leash.pulled() != Some(Pull::Stopped) {
             // The node is stopping: the launch is found unfinished, and repeated, when the run is resumed.
             return Ok(Vec::new());
         }

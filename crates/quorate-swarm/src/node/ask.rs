@@ -33,7 +33,7 @@ impl Job {
         let request = self.request(id, ballot, validator, step)?;
         let mut reason = String::new();
         for _ in 0..TRIES {
-            if self.leash.pulled() {
+            if self.leash.pulled().is_some() {
                 return Ok(Vec::new());
             }
             match self.ask_once(id, ballot, validator, step, &request)? {
@@ -41,7 +41,7 @@ impl Job {
                 Err(why) => reason = why,
             }
         }
-        if self.leash.pulled() {
+        if self.leash.pulled().is_some() {
             return Ok(Vec::new());
         }
         Ok(vec![Record::ValidatorAbsent { ballot: id.clone(), validator: validator.clone(), step, reason }])

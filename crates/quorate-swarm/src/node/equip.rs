@@ -60,7 +60,7 @@ impl Job {
             let pool = Ports::of_user();
             let mut told = false;
             loop {
-                if self.leash.pulled() {
+                if self.leash.pulled().is_some() {
                     return Ok(None);
                 }
                 ports = pool.take(spec.ports, spec.ports_each)?;

@@ -24,11 +24,11 @@ use std::time::Duration;
 use quorate_agents::{Cancel, Containment};
 use quorate_base::{AgentId, BallotId, ChangeId, TaskId, Timestamp, ValidatorId};
 
-use crate::decide::{Launch, Launching, decide};
+use crate::decide::decide;
 use crate::git::{self, PrivateRepository};
 use crate::journal::{self, Journal};
 use crate::nodes;
-use crate::plan::{Work, plan};
+use crate::plan::{Work, plan, stopping};
 use crate::record::{Record, Stamped, Step};
 use crate::state::{Inconsistent, State, TaskState};
 use crate::store::{self, Store};
@@ -173,14 +173,23 @@ struct Leash(Arc<Mutex<LeashState>>);
 
 #[derive(Debug, Default)]
 struct LeashState {
-    pulled: bool,
+    pulled: Option<Pull>,
     process: Option<Cancel>,
 }
 
+/// Why a process is ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pull {
+    /// Nobody asks for what it does any more: the node stops, or its question is settled.
+    Unasked,
+    /// It was stopped itself, and how it ended is wanted.
+    Stopped,
+}
+
 impl Leash {
-    fn pull(&self) {
+    fn pull(&self, why: Pull) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.pulled = true;
+        state.pulled = Some(why);
         if let Some(process) = &state.process {
             process.cancel();
         }
@@ -188,13 +197,13 @@ impl Leash {
 
     fn hold(&self, process: Cancel) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.pulled {
+        if state.pulled.is_some() {
             process.cancel();
         }
         state.process = Some(process);
     }
 
-    fn pulled(&self) -> bool {
+    fn pulled(&self) -> Option<Pull> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).pulled
     }
 }
@@ -202,8 +211,6 @@ impl Leash {
 #[derive(Debug)]
 struct InHand {
     leash: Leash,
-    /// What is launched.
-    launch: Option<Launch>,
     thread: thread::JoinHandle<()>,
 }
 
@@ -219,7 +226,7 @@ impl Node {
         let keepers = Fleet::keep(&self.shared, &self.state.started);
         let outcome = self.work(&sender, &receiver, &mut in_hand);
         for work in in_hand.values() {
-            work.leash.pull();
+            work.leash.pull(Pull::Unasked);
         }
         self.shared.fleet.close();
         for keeper in keepers {
@@ -244,7 +251,7 @@ impl Node {
         in_hand: &mut BTreeMap<Key, InHand>,
     ) -> Result<Left, Error> {
         loop {
-            self.conclude(in_hand)?;
+            self.conclude()?;
             if self.state.outcome.is_some() {
                 return Ok(Left::Finished);
             }
@@ -261,16 +268,6 @@ impl Node {
         }
     }
 
-    /// Launches in hand of which the state does not know yet.
-    fn launching(&self, in_hand: &BTreeMap<Key, InHand>) -> Launching {
-        let waits = |task: &TaskId| matches!(self.state.tasks.get(task), Some(TaskState::Waiting { .. }));
-        let launching = in_hand.iter().filter_map(|(key, work)| match key {
-            Key::Task(task) if waits(task) => Some((task.clone(), work.launch.clone()?)),
-            _ => None,
-        });
-        launching.collect()
-    }
-
     /// How long to wait for news: something may follow from the time alone.
     fn patience(&self) -> Duration {
         let now = (self.surroundings.clock)();
@@ -279,10 +276,9 @@ impl Node {
     }
 
     /// Draws every conclusion there is.
-    fn conclude(&mut self, in_hand: &BTreeMap<Key, InHand>) -> Result<(), Error> {
+    fn conclude(&mut self) -> Result<(), Error> {
         loop {
-            let launching = self.launching(in_hand);
-            let records = decide(&self.state, (self.surroundings.clock)(), &launching);
+            let records = decide(&self.state, (self.surroundings.clock)());
             if records.is_empty() {
                 return Ok(());
             }
@@ -291,12 +287,17 @@ impl Node {
     }
 
     fn start_work(&self, sender: &Sender<News>, in_hand: &mut BTreeMap<Key, InHand>) {
-        let wanted = plan(&self.state, (self.surroundings.clock)(), &self.launching(in_hand));
+        let wanted = plan(&self.state, (self.surroundings.clock)());
         let keys: BTreeSet<Key> = wanted.iter().map(Key::from).collect();
         // Panels whose question is no longer asked stop costing anything.
         for (key, work) in in_hand.iter() {
             if matches!(key, Key::Ask(..)) && !keys.contains(key) {
-                work.leash.pull();
+                work.leash.pull(Pull::Unasked);
+            }
+        }
+        for task in stopping(&self.state) {
+            if let Some(work) = in_hand.get(&Key::Task(task.clone())) {
+                work.leash.pull(Pull::Stopped);
             }
         }
         for work in wanted {
@@ -313,19 +314,13 @@ impl Node {
             };
             let name = format!("{key:?}").chars().take(15).collect();
             let done = key.clone();
-            let launch = match &work {
-                Work::Launch { agent, set_aside, .. } => {
-                    Some(Launch { agent: agent.clone(), set_aside: *set_aside })
-                }
-                _ => None,
-            };
             let spawned = thread::Builder::new().name(name).spawn(move || {
                 let answer = job.perform(&work);
                 // The node may have stopped listening.
                 let _ = job.sender.send(News::Done(done, answer));
             });
             match spawned {
-                Ok(thread) => drop(in_hand.insert(key, InHand { leash, launch, thread })),
+                Ok(thread) => drop(in_hand.insert(key, InHand { leash, thread })),
                 // No thread now: the work follows from the state again at the next look.
                 Err(_) => return,
             }
@@ -337,7 +332,7 @@ impl Node {
             News::Record(record) => self.commit(vec![record]),
             News::Done(key, answer) => {
                 let cancelled = in_hand.remove(&key).is_some_and(|work| {
-                    let pulled = work.leash.pulled();
+                    let pulled = work.leash.pulled().is_some();
                     let _ = work.thread.join();
                     pulled
                 });
@@ -480,7 +475,9 @@ impl State {
         self.agenda
             .running()
             .filter_map(|task| match self.tasks.get(task)? {
-                TaskState::Running { agent, attempt, .. } => Some((agent.clone(), task.clone(), *attempt)),
+                TaskState::Starting { agent, attempt, .. } | TaskState::Running { agent, attempt, .. } => {
+                    Some((agent.clone(), task.clone(), *attempt))
+                }
                 _ => None,
             })
             .collect()

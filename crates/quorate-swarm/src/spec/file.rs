@@ -13,8 +13,8 @@ use toml::Spanned;
 use super::presets::{self, ENV_DEFAULT, LIMITS_DEFAULT};
 use super::raw_budget::{RawBudget, RawRunBudget, unknown};
 use super::{
-    AgentLimits, AgentSpec, CheckEntry, Dependency, GateSpec, Priority, Retry, Role, RunSpec, SandboxSpec,
-    Schedule, TaskSpec, When,
+    AgentLimits, AgentSpec, CheckEntry, Dependency, GateSpec, Priority, Restart, Retry, Role, RunSpec,
+    SandboxSpec, Schedule, Strategy, TaskSpec, When,
 };
 use crate::budget::{Budget, RunBudget, Source, Unit};
 use crate::kit::{
@@ -31,6 +31,8 @@ pub const TASKS_MAX: usize = 100_000;
 pub const LEASES_MAX: usize = 100;
 /// The most instances of one agent declaration.
 pub const INSTANCES_MAX: u32 = 1_000;
+/// The most failures that `restart.max` can allow.
+const FAILURES_MAX: u32 = 10_000;
 /// The most validators on a panel.
 pub const VALIDATORS_MAX: usize = 150;
 
@@ -114,6 +116,8 @@ struct RawAgent {
     fleet: Option<Spanned<u32>>,
     #[serde(default)]
     retry: RawRetry,
+    #[serde(default)]
+    restart: RawRestart,
     budget: Option<Spanned<RawBudget>>,
     launch_budget: Option<Spanned<RawBudget>>,
     usage: Option<Source>,
@@ -155,6 +159,25 @@ impl RawRetry {
         let (backoff, most) =
             (self.backoff.unwrap_or(usual.backoff), self.backoff_max.unwrap_or(usual.backoff_max));
         Retry { backoff, backoff_max: most.max(backoff) }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawRestart {
+    strategy: Option<Strategy>,
+    max: Option<u32>,
+    within: Option<Millis>,
+}
+
+impl RawRestart {
+    fn resolve(&self) -> Restart {
+        let usual = Restart::default();
+        Restart {
+            strategy: self.strategy.unwrap_or(usual.strategy),
+            max: self.max.unwrap_or(usual.max).min(FAILURES_MAX),
+            within: self.within.unwrap_or(usual.within),
+        }
     }
 }
 
@@ -571,6 +594,7 @@ impl Place<'_> {
             attempts: raw.attempts.as_ref().map_or(Ok(1), |count| self.positive(count, "attempts", 100))?,
             fleet: raw.fleet.as_ref().map_or(Ok(0), |fleet| self.fleet(fleet))?,
             retry: raw.retry.resolve(),
+            restart: raw.restart.resolve(),
             budget: self.budget(raw.budget.as_ref())?,
             launch_budget: self.budget(raw.launch_budget.as_ref())?,
             // A program of another name may speak another way.

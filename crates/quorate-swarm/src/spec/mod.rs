@@ -6,10 +6,12 @@
 pub mod file;
 pub mod presets;
 mod raw_budget;
+pub mod restart;
 mod sandbox;
 pub mod task;
 pub mod template;
 
+pub use restart::{Restart, Strategy};
 pub use sandbox::SandboxSpec;
 
 use std::collections::BTreeMap;
@@ -66,6 +68,8 @@ pub struct AgentSpec {
     pub fleet: u32,
     #[serde(default)]
     pub retry: Retry,
+    #[serde(default)]
+    pub restart: Restart,
     /// For all launches of this declaration together.
     #[serde(default)]
     pub budget: Budget,

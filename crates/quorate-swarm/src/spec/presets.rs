@@ -5,7 +5,7 @@
 use quorate_agents::Network;
 use quorate_base::{ByteCount, Millis};
 
-use super::{AgentLimits, AgentSpec, Retry, Role, SandboxSpec};
+use super::{AgentLimits, AgentSpec, Restart, Retry, Role, SandboxSpec};
 use crate::budget::{Budget, Source};
 
 /// One known agent CLI.
@@ -124,6 +124,7 @@ impl Preset {
             attempts: 1,
             fleet: 0,
             retry: Retry::default(),
+            restart: Restart::default(),
             budget: Budget::default(),
             launch_budget: Budget::default(),
             usage: self.usage,

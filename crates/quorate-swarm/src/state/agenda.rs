@@ -26,11 +26,12 @@ pub(crate) struct Agenda {
     deadlines: BTreeSet<(Timestamp, u32)>,
     /// Tasks with an agent, and those whose worktree has not been read.
     running: BTreeSet<u32>,
+    /// Those of them whose agent is being started.
+    starting: BTreeSet<u32>,
     harvest: BTreeSet<u32>,
     /// Tasks that have not come to an end, and those of them that wait.
     open: usize,
     waiting: usize,
-    leases: bool,
 }
 
 /// What to pass over.
@@ -103,13 +104,13 @@ impl Agenda {
             tasks: spec.tasks.iter().enumerate().map(item).collect(),
             open: numbers.len(),
             waiting: numbers.len(),
-            leases: spec.tasks.iter().any(|task| !task.leases.is_empty()),
             pools: pools.collect(),
             numbers: Arc::new(numbers),
             later: BTreeSet::new(),
             in_vain: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             running: BTreeSet::new(),
+            starting: BTreeSet::new(),
             harvest: BTreeSet::new(),
         };
         for (task, number) in spec.tasks.iter().zip(0_u32..) {
@@ -169,6 +170,7 @@ impl Agenda {
         }
         self.in_vain.remove(&number);
         self.running.remove(&number);
+        self.starting.remove(&number);
         self.harvest.remove(&number);
     }
 
@@ -194,10 +196,18 @@ impl Agenda {
         self.set(task, At::Waiting { not_before });
     }
 
-    /// An agent has begun with it.
-    pub(crate) fn begun(&mut self, task: &TaskId) {
+    /// An agent has been given it.
+    pub(crate) fn taken(&mut self, task: &TaskId) {
         if let Some(number) = self.set(task, At::Busy) {
             self.running.insert(number);
+            self.starting.insert(number);
+        }
+    }
+
+    /// An agent has begun with it.
+    pub(crate) fn begun(&mut self, task: &TaskId) {
+        if let Some(number) = self.number(task).map(|number| number as u32) {
+            self.starting.remove(&number);
             if !std::mem::replace(&mut self.tasks[number as usize].begun, true) {
                 self.fulfil(number, |when| when == When::Started);
             }
@@ -262,13 +272,13 @@ impl Agenda {
         }
     }
 
-    /// Tasks that can start now with the instance that would do each, best first; at most `room`, by none of those in `taken`, and as `leave`
-    /// says of each in turn.
+    /// Tasks that can start now with the instance that would do each, best first; at most `room`, by those that are `free`, and as `leave` says of
+    /// each in turn.
     pub(crate) fn startable(
         &self,
         now: Timestamp,
         room: usize,
-        taken: &BTreeSet<&AgentId>,
+        free: impl Fn(&AgentId) -> bool,
         mut leave: impl FnMut(&TaskId) -> Leave,
     ) -> Vec<(TaskId, AgentId)> {
         let due: BTreeSet<(u32, Rank)> = self
@@ -286,7 +296,7 @@ impl Agenda {
                 let mut ranks = merged(pool.ready.iter(), due).peekable();
                 ranks.peek()?;
                 // The first is the last, to be taken first.
-                let idle = pool.instances.iter().filter(|agent| !taken.contains(agent)).rev();
+                let idle = pool.instances.iter().filter(|agent| free(agent)).rev();
                 Some((ranks, idle.cloned().collect::<Vec<_>>()))
             })
             .collect();
@@ -336,11 +346,6 @@ impl Agenda {
         self.number(task).is_some_and(|number| self.tasks[number].at == At::Ended)
     }
 
-    /// Whether any task wants a lease.
-    pub(crate) const fn has_leases(&self) -> bool {
-        self.leases
-    }
-
     /// How many tasks have no agent, and have not come to an end.
     pub(crate) fn count_waiting(&self) -> usize {
         self.waiting
@@ -374,6 +379,16 @@ impl Agenda {
 
     pub(crate) fn running(&self) -> impl Iterator<Item = &TaskId> {
         self.running.iter().map(|number| self.id(*number))
+    }
+
+    /// Tasks that have an agent and have not begun.
+    pub(crate) fn starting(&self) -> impl Iterator<Item = &TaskId> {
+        self.starting.iter().map(|number| self.id(*number))
+    }
+
+    /// Agents that have a task, or whose worktree is being read.
+    pub(crate) fn busy(&self) -> usize {
+        self.running.len() + self.harvest.len()
     }
 
     pub(crate) fn harvests(&self) -> impl Iterator<Item = &TaskId> {

@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use quorate_base::{BallotId, ChangeId, Digest, TaskId, Timestamp};
+use quorate_base::{AgentId, BallotId, ChangeId, Digest, TaskId, Timestamp};
 
 use super::agenda::Agenda;
+use super::crew::{Crew, Phase};
 use super::{BallotState, Candidate, ChangeState, Conflict, Landing, Settled, State, TaskState};
 use crate::budget::{Account, Ledger};
 use crate::record::{AgentEnded, AgentOutcome, Record, RunStarted, Stamped, TaskOutcome};
+use crate::spec::Restart;
 
 /// A record does not follow from those before it: the journal is of another run, or of a newer Quorate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,6 +37,9 @@ impl State {
             last_at: first.time,
             tasks,
             agenda: Agenda::new(spec, first.time),
+            crew: Crew::new(spec, first.time),
+            unwanted: BTreeMap::new(),
+            deaths: BTreeMap::new(),
             ledger: ledger(started, first.time),
             over_budget: false,
             launches: Vec::new(),
@@ -70,18 +75,55 @@ impl State {
         match record {
             Record::RunStarted(_) => return Err(wrong("a run starts once".into())),
             Record::Resumed { .. } => self.resumptions += 1,
-            Record::AgentStarted { agent, task, attempt, base, pid, set_aside } => {
-                let running = TaskState::Running {
+            Record::AgentStarting { agent, task, attempt, base, set_aside } => {
+                let at = self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))?;
+                if !matches!(at, TaskState::Waiting { .. }) {
+                    return Err(wrong(format!("task {task} is {at:?}")));
+                }
+                *at = TaskState::Starting {
+                    agent: agent.clone(),
+                    attempt: *attempt,
+                    base: base.clone(),
+                    set_aside: *set_aside,
+                };
+                self.agenda.taken(task);
+                self.crew.starting(agent, task, *time, *seq).map_err(|error| wrong(error.to_string()))?;
+                let name = self.task_spec(task).map(|spec| spec.agent.clone()).unwrap_or_default();
+                self.ledger.set_aside(&name, task, *set_aside);
+            }
+            Record::AgentStarted { agent, task, attempt, pid } => {
+                let at = self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))?;
+                let TaskState::Starting { base, .. } = at else {
+                    return Err(wrong(format!("task {task} is {at:?}")));
+                };
+                *at = TaskState::Running {
                     agent: agent.clone(),
                     attempt: *attempt,
                     base: base.clone(),
                     pid: *pid,
                     since: *time,
                 };
-                *self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))? = running;
                 self.agenda.begun(task);
-                let name = self.task_spec(task).map(|spec| spec.agent.clone()).unwrap_or_default();
-                self.ledger.set_aside(&name, task, *set_aside);
+                // One that is told to end while it is being started ends when it has been.
+                if self.crew.get(agent).is_some_and(|member| member.phase == Phase::Starting) {
+                    self.moves(*seq, agent, Phase::Working, "")?;
+                }
+            }
+            Record::AgentPaused { agent, reason } => self.moves(*seq, agent, Phase::Paused, reason)?,
+            Record::AgentContinued { agent, reason } => self.moves(*seq, agent, Phase::Working, reason)?,
+            Record::AgentStopping { agent, reason } => self.moves(*seq, agent, Phase::Stopping, reason)?,
+            Record::AgentQuarantined { agent, reason } => {
+                self.moves(*seq, agent, Phase::Quarantined, reason)?;
+            }
+            Record::AgentDraining { agent, reason } => {
+                self.crew.drain(agent, *time, reason).map_err(|error| wrong(error.to_string()))?;
+            }
+            Record::AgentReleased { agent, reason } => {
+                self.crew.release(agent, *time, reason).map_err(|error| wrong(error.to_string()))?;
+            }
+            Record::TaskUnwanted { task, reason } => {
+                self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))?;
+                self.unwanted.insert(task.clone(), reason.clone());
             }
             Record::UsageReported { task, used } => self.ledger.report(task, *used),
             Record::LeaseGranted { task, resources, tokens } => {
@@ -96,14 +138,18 @@ impl State {
             }
             Record::AgentEnded(ended) => {
                 let next = self.after_launch(ended, *time);
-                let head = self.head.clone();
+                let failed = !ended.outcome.succeeded()
+                    && !matches!(ended.outcome, AgentOutcome::Cancelled | AgentOutcome::BudgetSpent { .. });
+                let restart = self.restart_of(&ended.task);
+                self.crew
+                    .ended(&ended.agent, failed.then_some(&restart), *time, *seq)
+                    .map_err(|error| wrong(error.to_string()))?;
                 let task =
                     self.task_mut(&ended.task).ok_or_else(|| wrong(format!("no task {}", ended.task)))?;
-                let base = match task {
-                    TaskState::Running { base, .. } => base.clone(),
-                    TaskState::Waiting { .. } => head,
-                    other => return Err(wrong(format!("task {} is {other:?}", ended.task))),
+                let (TaskState::Starting { base, .. } | TaskState::Running { base, .. }) = task else {
+                    return Err(wrong(format!("task {} is {task:?}", ended.task)));
                 };
+                let base = base.clone();
                 *task = match next {
                     Some(next) => next,
                     None => TaskState::Harvest { agent: ended.agent.clone(), attempt: ended.attempt, base },
@@ -119,11 +165,21 @@ impl State {
                 self.ledger.settle(*time, &ended.task, ended.used);
                 self.launches.push((**ended).clone());
             }
-            Record::AgentLost { task, attempt, used, .. } => {
+            Record::AgentLost { agent, task, attempt, used } => {
                 self.ledger.settle(*time, task, *used);
-                *self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))? =
-                    TaskState::Waiting { attempts: attempt.saturating_sub(1), not_before: Timestamp(0) };
+                let at = self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))?;
+                let was = std::mem::replace(
+                    at,
+                    TaskState::Waiting { attempts: attempt.saturating_sub(1), not_before: Timestamp(0) },
+                );
                 self.agenda.waits(task, Timestamp(0));
+                if matches!(was, TaskState::Running { .. }) {
+                    *self.deaths.entry(task.clone()).or_default() += 1;
+                }
+                // What it left was lost after it had ended.
+                if !matches!(was, TaskState::Harvest { .. }) {
+                    self.crew.ended(agent, None, *time, *seq).map_err(|error| wrong(error.to_string()))?;
+                }
             }
             Record::TaskClosed { task, outcome } => {
                 *self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))? =
@@ -250,6 +306,11 @@ impl State {
         if ended.outcome.succeeded() {
             return None;
         }
+        if ended.outcome == AgentOutcome::Cancelled {
+            // Somebody else's doing: it is as if it had not begun.
+            let attempts = ended.attempt.saturating_sub(1);
+            return Some(TaskState::Waiting { attempts, not_before: Timestamp(0) });
+        }
         if let AgentOutcome::BudgetSpent { unit } = ended.outcome {
             let outcome = TaskOutcome::OverBudget { account: "the launch".into(), unit };
             return Some(TaskState::Closed { outcome });
@@ -265,6 +326,18 @@ impl State {
         let draw = draw.as_bytes().iter().take(8).fold(0, |draw, byte| draw << 8 | u64::from(*byte));
         let not_before = retry.not_before(time, ended.attempt, draw);
         Some(TaskState::Waiting { attempts: ended.attempt, not_before })
+    }
+
+    /// An agent goes to another phase.
+    fn moves(&mut self, seq: u64, agent: &AgentId, next: Phase, reason: &str) -> Result<(), Inconsistent> {
+        let moved = self.crew.become_(agent, next, self.last_at, reason);
+        moved.map(|_| ()).map_err(|error| Inconsistent { seq, what: error.to_string() })
+    }
+
+    /// How the agents for a task are supervised.
+    fn restart_of(&self, task: &TaskId) -> Restart {
+        let agent = self.task_spec(task).and_then(|task| self.started.spec.agents.get(&task.agent));
+        agent.map(|agent| agent.restart).unwrap_or_default()
     }
 
     /// A change has come to its end, and so has what proposed it.

@@ -5,6 +5,7 @@
 
 mod agenda;
 mod apply;
+pub mod crew;
 mod queue;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,13 +15,14 @@ use quorate_base::{AgentId, BallotId, ChangeId, Digest, GitOid, TaskId, Timestam
 use quorate_consensus::ballot::Verdict;
 use quorate_evidence::dsse::{Envelope, Signature};
 
-use crate::budget::Ledger;
+use crate::budget::{Amount, Ledger};
 use crate::lease::Leases;
 use crate::record::{AgentEnded, ChangeProposed, RunOutcome, RunStarted, Step, TaskOutcome};
 use crate::spec::TaskSpec;
 
 use agenda::Agenda;
 pub(crate) use agenda::Leave;
+pub use crew::Crew;
 
 pub use apply::Inconsistent;
 
@@ -36,6 +38,11 @@ pub struct State {
     pub last_at: Timestamp,
     pub tasks: BTreeMap<TaskId, TaskState>,
     pub(crate) agenda: Agenda,
+    pub crew: Crew,
+    /// Tasks that are wanted no more, and why.
+    pub(crate) unwanted: BTreeMap<TaskId, String>,
+    /// How often the node has died with a task's agent at work.
+    pub(crate) deaths: BTreeMap<TaskId, u32>,
     pub ledger: Ledger,
     /// A task was given up because a budget was used up.
     pub(crate) over_budget: bool,
@@ -66,6 +73,13 @@ pub enum TaskState {
         attempts: u32,
         /// Not tried again before this.
         not_before: Timestamp,
+    },
+    /// An agent has it, and is being started.
+    Starting {
+        agent: AgentId,
+        attempt: u32,
+        base: GitOid,
+        set_aside: Amount,
     },
     Running {
         agent: AgentId,
@@ -184,10 +198,20 @@ impl State {
     pub fn working(&self) -> BTreeSet<&AgentId> {
         let busy = self.agenda.running().chain(self.agenda.harvests());
         busy.filter_map(|task| match self.tasks.get(task)? {
-            TaskState::Running { agent, .. } | TaskState::Harvest { agent, .. } => Some(agent),
+            TaskState::Starting { agent, .. }
+            | TaskState::Running { agent, .. }
+            | TaskState::Harvest { agent, .. } => Some(agent),
             _ => None,
         })
         .collect()
+    }
+
+    /// Agents whose worktrees are being read.
+    pub(crate) fn harvesting(&self) -> BTreeSet<&AgentId> {
+        let harvests = self.agenda.harvests().filter_map(|task| self.tasks.get(task));
+        harvests
+            .filter_map(|at| if let TaskState::Harvest { agent, .. } = at { Some(agent) } else { None })
+            .collect()
     }
 
     /// What a piece of work about a change needs: the run's beginning, the change and its newest ballot, or those of a ballot.
@@ -202,6 +226,9 @@ impl State {
             last_at: self.last_at,
             tasks: BTreeMap::new(),
             agenda: self.agenda.names_only(),
+            crew: Crew::default(),
+            unwanted: BTreeMap::new(),
+            deaths: BTreeMap::new(),
             ledger: Ledger::default(),
             over_budget: self.over_budget,
             launches: Vec::new(),

@@ -13,7 +13,7 @@ use quorate_evidence::vote::{Report, Vote};
 
 use super::{Settled, State, TaskState};
 use crate::budget::{Account, Amount};
-use crate::decide::{Launch, Launching, decide};
+use crate::decide::decide;
 use crate::panel;
 use crate::plan::{Work, plan};
 use crate::record::{
@@ -75,7 +75,7 @@ impl World {
     /// The records that answer a piece of work.
     fn answer(&self, work: &Work, state: &State) -> Vec<Record> {
         match work {
-            Work::Launch { task, agent, attempt, base, set_aside, .. } => {
+            Work::Launch { task, agent, attempt, set_aside, .. } => {
                 let outcome = match self.fate(&format!("agent {task} {attempt}"), 4) {
                     0 => AgentOutcome::Signaled { signal: 9 },
                     _ => AgentOutcome::Exited { code: 0 },
@@ -84,9 +84,7 @@ impl World {
                     agent: agent.clone(),
                     task: task.clone(),
                     attempt: *attempt,
-                    base: base.clone(),
                     pid: 1,
-                    set_aside: *set_aside,
                 };
                 let ended = AgentEnded {
                     agent: agent.clone(),
@@ -373,11 +371,14 @@ fn play(seed: u64, deaths: bool) -> (World, Vec<Stamped>, State) {
     let mut asked: BTreeSet<Work> = BTreeSet::new();
     for _ in 0..20_000 {
         loop {
-            let records = decide(&state, Timestamp(clock.get()), &launching(&asked, &state));
+            let records = decide(&state, Timestamp(clock.get()));
             if records.is_empty() {
                 break;
             }
-            records.into_iter().for_each(|record| append(&mut state, &mut journal, record));
+            for record in records {
+                check_start(seed, &journal, &state, &record);
+                append(&mut state, &mut journal, record);
+            }
         }
         if state.outcome.is_some() {
             return (world, journal, state);
@@ -400,15 +401,12 @@ fn play(seed: u64, deaths: bool) -> (World, Vec<Stamped>, State) {
             }
             continue;
         }
-        let launching = launching(&asked, &state);
-        let wanted = plan(&state, Timestamp(clock.get()), &launching);
-        for work in &wanted {
-            check_launch(seed, &journal, &state, &launching, work);
-        }
-        asked.retain(|work| wanted.contains(work) || matches!(work, Work::Launch { .. }));
+        let wanted = plan(&state, Timestamp(clock.get()));
+        let again = |work: &Work| wanted.contains(work) || matches!(work, Work::Launch { .. });
+        asked.retain(again);
         for work in wanted {
-            let started = |other: &Work| matches!((other, &work), (Work::Launch { task: a, .. }, Work::Launch { task: b, .. }) if a == b);
-            if !asked.iter().any(started) && asked.insert(work.clone()) {
+            let same = |other: &Work| matches!((other, &work), (Work::Launch { task: a, .. }, Work::Launch { task: b, .. }) if a == b);
+            if !asked.iter().any(same) && asked.insert(work.clone()) {
                 under_way.push(world.answer(&work, &state));
             }
         }
@@ -444,31 +442,15 @@ fn play(seed: u64, deaths: bool) -> (World, Vec<Stamped>, State) {
     panic!("seed {seed}: the run does not end");
 }
 
-/// Launches whose first record has not come.
-fn launching(asked: &BTreeSet<Work>, state: &State) -> Launching {
-    let launching = asked.iter().filter_map(|work| match work {
-        Work::Launch { task, agent, set_aside, .. } => {
-            let launch = Launch { agent: agent.clone(), set_aside: *set_aside };
-            matches!(state.tasks[task], TaskState::Waiting { .. }).then(|| (task.clone(), launch))
-        }
-        _ => None,
-    });
-    launching.collect()
-}
-
-/// A launch is of a task that waits, may start, and for which there is room and an instance.
-fn check_launch(seed: u64, journal: &[Stamped], state: &State, launching: &Launching, work: &Work) {
-    let Work::Launch { task, agent, .. } = work else {
+/// A launch is of a task that waits, may start, and for which there is room and an agent.
+fn check_start(seed: u64, journal: &[Stamped], state: &State, record: &Record) {
+    let Record::AgentStarting { task, agent, .. } = record else {
         return;
     };
     assert!(matches!(state.tasks[task], TaskState::Waiting { .. }), "seed {seed}: {task} does not wait");
-    assert!(!launching.contains_key(task), "seed {seed}: {task} is launched twice");
     let taken = state.working();
-    assert!(
-        !taken.contains(agent) && !launching.values().any(|other| other.agent == *agent),
-        "seed {seed}: {agent} is busy"
-    );
-    assert!(taken.len() + launching.len() < 3, "seed {seed}: there is no room");
+    assert!(!taken.contains(agent), "seed {seed}: {agent} is busy");
+    assert!(taken.len() < 3, "seed {seed}: there is no room");
     for on in &state.task_spec(task).unwrap().after {
         let settled = |change| state.changes[change].settled.as_ref();
         let fulfilled = match (on.when, &state.tasks[&on.task]) {
@@ -600,6 +582,7 @@ proptest! {
     }
 }
 
+/// The first tasks that start.
 fn ready(schedule: &str, tasks: &str) -> Vec<String> {
     let text = format!(
         "objective = \"x\"\n[swarm]\nagents-at-once = 9\nschedule = \"{schedule}\"\n[agents.a]\nprogram = \"a\"\ncount = 9\n{tasks}"
@@ -609,8 +592,10 @@ fn ready(schedule: &str, tasks: &str) -> Vec<String> {
     started.spec = file::parse("x", &text, &BTreeMap::new()).unwrap().spec;
     let stamped = Stamped { seq: 0, time: Timestamp(0), record: Record::RunStarted(started) };
     let state = State::begin(&stamped).unwrap();
-    let launch = |work| if let Work::Launch { task, .. } = work { Some(task.to_string()) } else { None };
-    plan(&state, Timestamp(0), &BTreeMap::new()).into_iter().filter_map(launch).collect()
+    let start = |record| {
+        if let Record::AgentStarting { task, .. } = record { Some(task.to_string()) } else { None }
+    };
+    decide(&state, Timestamp(0)).into_iter().filter_map(start).collect()
 }
 
 #[test]

@@ -109,7 +109,8 @@ fn a_node_killed_after_a_late_record_loses_nothing() {
 fn a_run_killed_again_and_again_while_it_resumes_still_ends() {
     let room = small();
     room.command(&["run", "swarm.toml"]).env("QUORATE_TEST_DIE", "after:3").output().unwrap();
-    for n in 2..20 {
+    // Not so often with an agent at work that its task is taken to be what kills the node.
+    for n in [2, 3, 4, 14, 18, 22] {
         let output =
             room.command(&["resume"]).env("QUORATE_TEST_DIE", format!("after:{n}")).output().unwrap();
         if output.status.code().is_some() {

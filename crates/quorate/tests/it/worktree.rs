@@ -84,7 +84,7 @@ fn uncommitted_work_stays_until_it_is_kept_or_given_up() {
 
 #[test]
 fn work_the_node_has_not_taken_up_stays_and_resume_takes_it() {
-    for (records, holds) in [(2, "unread"), (3, "proposed")] {
+    for (records, holds) in [(3, "unread"), (4, "proposed")] {
         let room = killed_after(records);
         let rows = list(&room);
         assert_eq!((rows.len(), &rows[0]["holds"]), (1, &holds.into()), "{rows:?}");
