@@ -45,7 +45,7 @@ impl Job {
         let worktree = self.shared.run.worktree(agent, task, attempt);
         self.shared.repository.remove_worktree(&worktree)?;
         let ready = self.shared.fleet.take(&task_spec.agent, base);
-        let ready = ready.and_then(|ready| ready.move_to(&self.shared, &worktree));
+        let ready = ready.and_then(|ready| ready.move_to(&self.shared, &worktree, base));
         if ready.is_none() {
             self.shared.repository.add_worktree(&worktree, base)?;
         }

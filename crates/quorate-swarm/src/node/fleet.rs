@@ -3,7 +3,7 @@
 //!
 //! What waits has run nothing of its agent's, and costs no budget. A launch that finds one takes it, and starts anew where
 //! there is none or where it fails. Some threads keep the fleet: they fill it up, replace what died, and bring worktrees up
-//! to date when the head moves. It never holds more than there are tasks that wait.
+//! to date when the head moves. It never holds more than there are tasks left.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -25,6 +25,9 @@ use crate::spec::{AgentSpec, RunSpec};
 
 /// How long a thread that has nothing to do waits before it looks whether a held process has died.
 const LOOK: Duration = Duration::from_millis(500);
+/// How long the head must have stood before worktrees follow it. Tasks that waited for it to move begin at once, and bring
+/// up to date what they take.
+const SETTLED: Duration = Duration::from_millis(250);
 /// Until a declaration whose process could not be started ahead is tried again; doubles each time.
 const RETRY: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(30);
@@ -41,9 +44,9 @@ pub(super) struct Fleet {
 #[derive(Debug)]
 struct Inner {
     squads: BTreeMap<String, Squad>,
-    head: Option<GitOid>,
-    /// Tasks that have no agent yet.
-    waiting: usize,
+    head: Option<(GitOid, Instant)>,
+    /// Tasks that an agent may still be launched for.
+    open: usize,
     next: u64,
     closed: bool,
 }
@@ -102,7 +105,7 @@ impl Fleet {
         let inner = Inner {
             squads: wanted.map(|(name, agent)| (name.clone(), squad(agent))).collect(),
             head: None,
-            waiting: 0,
+            open: 0,
             next: 0,
             closed: false,
         };
@@ -113,23 +116,26 @@ impl Fleet {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells it where the run stands: the head of the result branch, and how many tasks have no agent yet.
-    pub(super) fn see(&self, head: &GitOid, waiting: usize) {
+    /// Tells it where the run stands: the head of the result branch, and for how many tasks an agent may still be launched.
+    pub(super) fn see(&self, head: &GitOid, open: usize) {
         let mut inner = self.inner();
-        if !inner.squads.is_empty() && (inner.head.as_ref() != Some(head) || inner.waiting != waiting) {
-            inner.head = Some(head.clone());
-            inner.waiting = waiting;
+        let moved = inner.head.as_ref().is_none_or(|(known, _)| known != head);
+        if !inner.squads.is_empty() && (moved || inner.open != open) {
+            inner.open = open;
+            if moved {
+                inner.head = Some((head.clone(), Instant::now()));
+            }
             drop(inner);
             self.changed.notify_all();
         }
     }
 
-    /// Takes one that waits for a task of this declaration, in a worktree at this commit.
+    /// Takes one that waits for a task of this declaration, best one whose worktree is at this commit.
     pub(super) fn take(&self, name: &str, base: &GitOid) -> Option<Ready> {
         let mut inner = self.inner();
         let ready = &mut inner.squads.get_mut(name)?.ready;
-        let fits = ready.iter().position(|one| one.base == *base && one.held.is_alive())?;
-        let taken = ready.remove(fits);
+        let fits = ready.iter().position(|one| one.base == *base && one.held.is_alive());
+        let taken = ready.remove(fits.or_else(|| ready.iter().position(|one| one.held.is_alive()))?);
         drop(inner);
         self.changed.notify_one();
         taken
@@ -225,9 +231,10 @@ impl Fleet {
 
 impl Inner {
     fn chore(&mut self) -> Option<Chore> {
-        let head = self.head.clone()?;
+        let (head, since) = self.head.clone()?;
+        let settled = since.elapsed() >= SETTLED;
         for (name, squad) in &mut self.squads {
-            let wanted = squad.wanted.min(self.waiting);
+            let wanted = squad.wanted.min(self.open);
             let dead = squad.ready.iter().position(|ready| !ready.held.is_alive());
             let many = (squad.ready.len() > wanted).then_some(0);
             if let Some(ready) = dead.or(many).and_then(|at| squad.ready.remove(at)) {
@@ -236,7 +243,7 @@ impl Inner {
             if squad.not_before.is_some_and(|time| Instant::now() < time) {
                 continue;
             }
-            let stale = squad.ready.iter().position(|ready| ready.base != head);
+            let stale = squad.ready.iter().position(|ready| settled && ready.base != head);
             if let Some(ready) = stale.and_then(|at| squad.ready.remove(at)) {
                 squad.busy += 1;
                 return Some(Chore::Refresh { name: name.clone(), ready, head });
@@ -305,18 +312,16 @@ impl Ready {
         Ok(Self { held, worktree: worktree.to_owned(), temporary, ports, base: head, output })
     }
 
-    /// Moves its worktree to where a launch has its own; ended where that fails.
-    pub(super) fn move_to(mut self, shared: &Shared, worktree: &Path) -> Option<Self> {
-        match shared.repository.move_worktree(&self.worktree, worktree) {
-            Ok(()) => {
-                self.worktree = worktree.to_owned();
-                Some(self)
-            }
-            Err(_) => {
-                self.remove(shared);
-                None
-            }
+    /// Brings its worktree to a commit and to where a launch has its own; ended where that fails.
+    pub(super) fn move_to(mut self, shared: &Shared, worktree: &Path, base: &GitOid) -> Option<Self> {
+        let repository = &shared.repository;
+        let current = self.base == *base || repository.refresh_worktree(&self.worktree, base).is_ok();
+        if current && repository.move_worktree(&self.worktree, worktree).is_ok() {
+            self.worktree = worktree.to_owned();
+            return Some(self);
         }
+        self.remove(shared);
+        None
     }
 
     /// Ends it and removes what it had; what cannot be removed is swept at the end of the run.

@@ -258,7 +258,7 @@ impl Node {
             if self.surroundings.stop.load(Ordering::Relaxed) {
                 return Ok(Left::Stopped);
             }
-            self.shared.fleet.see(&self.state.head, self.state.agenda.count_waiting());
+            self.shared.fleet.see(&self.state.head, self.state.agenda.open());
             self.start_work(sender, in_hand);
             match receiver.recv_timeout(self.patience()) {
                 Ok(news) => self.take(news, in_hand)?,

@@ -346,11 +346,6 @@ impl Agenda {
         self.number(task).is_some_and(|number| self.tasks[number].at == At::Ended)
     }
 
-    /// How many tasks have no agent, and have not come to an end.
-    pub(crate) fn count_waiting(&self) -> usize {
-        self.waiting
-    }
-
     /// All waiting tasks.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = &TaskId> {
         // Where none waits, nobody looks for one.
