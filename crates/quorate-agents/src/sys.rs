@@ -39,13 +39,14 @@ pub(crate) fn prepare(command: &mut std::process::Command, setup: Setup) {
         }
         limit(Resource::Data, setup.data_bytes)?;
         limit(Resource::Cpu, setup.cpu_seconds)?;
-        limit(Resource::Nofile, setup.open_files)?;
         limit(Resource::Core, 0)?;
         if let Some(sandbox) = &setup.sandbox {
             sandbox.enter()?;
             // The kernel forgets it where credentials change.
             die_with_parent()?;
         }
+        // Last: until it executes, this process has the descriptors of its parent, which may be more.
+        limit(Resource::Nofile, setup.open_files)?;
         Ok(())
     };
     // SAFETY: between fork and exec only async-signal-safe functions may run. The closure makes plain system calls

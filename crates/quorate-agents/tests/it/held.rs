@@ -12,7 +12,7 @@ use quorate_base::Millis;
 use crate::Room;
 
 fn stage() -> Vec<OsString> {
-    vec![env!("CARGO_BIN_EXE_quorate-hold").into()]
+    vec![env!("CARGO_BIN_EXE_quorate-agents-stage").into()]
 }
 
 /// One that waits to become what the command says.
@@ -242,4 +242,22 @@ fn a_stage_that_is_not_there_is_told() {
     let error = hold_ahead(&room.command(""), &["/no/such/stage".into()], &Containment::plain()).unwrap_err();
     assert!(matches!(error, SpawnError::NotFound { .. }), "{error:?}");
     spawn(&room.command("true"), &Containment::plain()).unwrap().wait().unwrap();
+}
+
+#[test]
+fn a_node_with_more_open_files_than_an_agent_may_have_starts_it_all_the_same() {
+    let room = Room::new();
+    let mut command = room.command("ulimit -n");
+    command.limits.open_files = 32;
+    let tmp = room.folder.path().canonicalize().unwrap();
+    let mut write = places::devices();
+    write.push(tmp.clone());
+    let (read, temporary) = (places::readable(&command.env), Some(tmp));
+    command.sandbox = Some(Sandbox { read, write, temporary, ..Sandbox::default() });
+    let open: Vec<_> = (0..64).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
+    assert_eq!(room.run(&command).outcome, Outcome::Exited { code: 0 });
+    assert_eq!(room.out(), "32\n");
+    claimed(&command).wait().unwrap();
+    assert_eq!(room.out(), "32\n");
+    drop(open);
 }

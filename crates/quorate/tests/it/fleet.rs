@@ -56,8 +56,8 @@ impl Waiting {
     /// Processes that wait for a program.
     fn held(&self) -> Vec<String> {
         let waits = |pid: &String| {
-            let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            line.split(|byte| *byte == 0).any(|word| word == b"hold-for-a-node")
+            let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            environment.split(|byte| *byte == 0).any(|entry| entry.starts_with(b"QUORATE_HOLD="))
         };
         marked(&self.name).into_iter().filter(waits).collect()
     }

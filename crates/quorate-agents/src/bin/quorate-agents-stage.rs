@@ -1,4 +1,4 @@
-//! The stage in which a process of a fleet waits for its program; a node starts it, and nobody else has use for it.
+//! The stage of a process that is started ahead and nothing else, for the tests of this crate.
 
 fn main() -> std::process::ExitCode {
     // Where it fails, the node has been told why.
