@@ -127,7 +127,10 @@ pub(crate) fn memory(context: &Context) -> anyhow::Result<Vec<Claim>> {
         let kib = line.parse::<f64>()? / 1024.0;
         Ok(context.claim(id, what, kib, "KiB").goal("under 64 KiB", kib < 64.0))
     };
+    let [small, large] = Room::new()?.stages()?.map(|bytes| bytes as f64 / 1024.0);
+    let what = "memory of a process that waits, its part of what it shares included";
     Ok(vec![
+        context.claim("agents.memory.stage", what, small, "KiB").beside("the stage within quorate", large),
         measure("running", "agents.memory.running", "resident memory of the node for each agent at work")?,
         measure("held", "agents.memory.held", "resident memory of the node for each agent that waits")?,
     ])

@@ -25,6 +25,8 @@ pub(crate) struct Room {
     pub(crate) containment: Containment,
     first: PathBuf,
     stage: Vec<OsString>,
+    /// The same within the whole program.
+    large_stage: Vec<OsString>,
 }
 
 /// What an agent does after its first instruction.
@@ -39,8 +41,15 @@ pub(crate) enum Then {
 impl Room {
     pub(crate) fn new() -> anyhow::Result<Self> {
         let stage = vec![beside("quorate-hold")?.into()];
+        let large_stage = vec![beside("quorate")?.into(), "hold-for-a-node".into()];
         let folder = crate::harness::scratch::folder()?;
-        Ok(Self { folder, containment: Containment::probe(), first: beside("quorate-bench-first")?, stage })
+        Ok(Self {
+            folder,
+            containment: Containment::probe(),
+            first: beside("quorate-bench-first")?,
+            stage,
+            large_stage,
+        })
     }
 
     /// The program and its arguments.
@@ -98,6 +107,26 @@ impl Room {
     /// The command's process, started ahead.
     pub(crate) fn hold(&self, command: &Command) -> anyhow::Result<Held> {
         Ok(hold_ahead(command, &self.stage, &self.containment)?)
+    }
+}
+
+impl Room {
+    /// The memory of a process that waits, in bytes, its part of what it shares included: in the small program, and in the
+    /// large one.
+    pub(crate) fn stages(&self) -> anyhow::Result<[u64; 2]> {
+        let command = self.command("stage", Then::Ends, true)?;
+        let memory = |stage| {
+            let held = hold_ahead(&command, stage, &self.containment)?;
+            // It has come as far as it gets when it sleeps.
+            let state = || fs::read_to_string(format!("/proc/{}/stat", held.pid()));
+            while !state()?.contains(") S ") {
+                std::thread::yield_now();
+            }
+            let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", held.pid()))?;
+            let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("no Pss")?;
+            Ok(line.split_whitespace().next().context("no figure")?.parse::<u64>()? * 1024)
+        };
+        Ok([memory(&self.stage)?, memory(&self.large_stage)?])
     }
 }
 

@@ -313,12 +313,11 @@ impl Ready {
     }
 
     /// Brings its worktree to a commit and to where a launch has its own; ended where that fails.
-    pub(super) fn move_to(mut self, shared: &Shared, worktree: &Path, base: &GitOid) -> Option<Self> {
+    pub(super) fn move_to(self, shared: &Shared, worktree: &Path, base: &GitOid) -> Option<Self> {
         let repository = &shared.repository;
         let current = self.base == *base || repository.refresh_worktree(&self.worktree, base).is_ok();
         if current && repository.move_worktree(&self.worktree, worktree).is_ok() {
-            self.worktree = worktree.to_owned();
-            return Some(self);
+            return Some(Self { worktree: worktree.to_owned(), ..self });
         }
         self.remove(shared);
         None
