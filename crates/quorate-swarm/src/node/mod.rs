@@ -12,6 +12,7 @@ mod follow;
 mod landing;
 mod start;
 mod terms;
+mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
