@@ -231,7 +231,8 @@ fn what_one_is_told_no_other_sees() {
 #[test]
 fn one_that_waits_carries_the_marker_of_its_run() {
     let room = Room::new();
-    let held = held(&room.command(""));
+    // Without groups, its environment is all that tells.
+    let held = hold_ahead(&room.command(""), &stage(), &Containment::plain()).unwrap();
     let reaped = quorate_agents::reap_orphans(&room.marker);
     assert!(reaped.iter().any(|process| process.pid == held.pid()), "{reaped:?}");
 }
