@@ -115,7 +115,7 @@ impl Room {
     /// large one.
     pub(crate) fn stages(&self) -> anyhow::Result<[u64; 2]> {
         let command = self.command("stage", Then::Ends, true)?;
-        let memory = |stage| {
+        let memory = |stage: &[OsString]| -> anyhow::Result<u64> {
             let held = hold_ahead(&command, stage, &self.containment)?;
             // It has come as far as it gets when it sleeps.
             let state = || fs::read_to_string(format!("/proc/{}/stat", held.pid()));

@@ -100,7 +100,7 @@ pub(super) fn surroundings(
     stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
 ) -> anyhow::Result<Surroundings> {
     Ok(Surroundings {
-        clock: Box::new(host::now),
+        clock: Box::new(host::steady()),
         validator: host::validator_command()?,
         stage: host::stage_command()?,
         observer,

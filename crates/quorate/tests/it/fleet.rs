@@ -37,7 +37,7 @@ impl Waiting {
         waiting.until("the run begins", |waiting| {
             let answer = waiting.room.quorate(&["status", "--json"]);
             let status: Value = serde_json::from_str(answer.out.trim()).unwrap_or_default();
-            waiting.name = status["run"].as_str().unwrap_or_default().to_owned();
+            status["run"].as_str().unwrap_or_default().clone_into(&mut waiting.name);
             status["agents"].as_array().is_some_and(|agents| agents.len() == 1)
         });
         waiting.until("the fleet is full", |waiting| waiting.held().len() == fleet as usize);
