@@ -188,7 +188,9 @@ pub(crate) fn launches(state: &State, now: Timestamp) -> Vec<Launch> {
     });
     let launch = |((task, agent), set_aside)| {
         let Some(TaskState::Waiting { attempts, .. }) = state.tasks.get(&task) else { return None };
-        Some(Launch { attempt: attempts + 1, base: state.head.clone(), set_aside, task, agent })
+        // What is carried on is a change to the commit it was begun on.
+        let base = state.exchange.carried(&task).map_or(&state.head, |carried| &carried.base).clone();
+        Some(Launch { attempt: attempts + 1, base, set_aside, task, agent })
     };
     chosen.into_iter().zip(quotes).filter_map(launch).collect()
 }

@@ -10,9 +10,10 @@ use quorate_agents::{Command, Limits, Outcome, Sandbox, Stdin};
 use quorate_base::{AgentId, ByteCount, ChangeId, Digest, GitOid, Millis, TaskId};
 
 use super::equip::Equipped;
+use super::exchange::Desk;
 use super::follow::{Follower, exceeded};
 use super::{Error, Job, Pull};
-use crate::budget::{Amount, Source};
+use crate::budget::Amount;
 use crate::enclose::{self, Enclosing};
 use crate::git::{self, Identity};
 use crate::record::{AgentEnded, AgentOutcome, ChangeProposed, Record, TaskOutcome};
@@ -21,12 +22,10 @@ use crate::spec::{AgentSpec, SECRET_LEN_MIN, TaskSpec, sounds_secret};
 
 /// Time between asking an agent to end and ending it.
 const GRACE: Millis = Millis(700);
-/// Between looks at what an agent says it uses.
+/// Between looks at what an agent says it uses, and at its outbox.
 const LOOK: Duration = Duration::from_millis(500);
 /// Between records of it: each waits for the disk.
 const TELL: Duration = Duration::from_secs(5);
-/// Between looks at an agent that says nothing of the kind.
-const NEVER: Duration = Duration::from_secs(3600);
 /// How much of an output's end is searched for last words.
 const LAST_WORDS_FROM: usize = 16 << 10;
 /// The longest last words kept.
@@ -47,6 +46,9 @@ impl Job {
         let worktree = self.shared.run.worktree(agent, task, attempt);
         self.shared.repository.remove_worktree(&worktree)?;
         self.shared.repository.add_worktree(&worktree, base)?;
+        if let Some(carried) = self.state.exchange.carried(task) {
+            self.shared.repository.lay_over(&worktree, &carried.tree)?;
+        }
         let output = self.shared.run.output();
         fs::create_dir_all(&output)
             .map_err(|source| Error::Io { what: format!("cannot create {}", output.display()), source })?;
@@ -64,7 +66,9 @@ impl Job {
             Equipped::Stopping => return Ok(Vec::new()),
         };
         env.extend(equipment.iter().flat_map(|equipment| equipment.env.clone()));
-        let sandbox = self.sandbox(spec, &worktree, &temporary, &mut env);
+        let mut desk = self.desk(agent, task, attempt)?;
+        env.extend(desk.env());
+        let sandbox = self.sandbox(spec, &worktree, &temporary, &desk, &mut env);
         let value = |name: &str| match name {
             "objective" => Some(task_spec.objective.clone()),
             "task" => Some(task.to_string()),
@@ -76,7 +80,7 @@ impl Job {
             _ => None,
         };
         let (sandbox, refusal) = match sandbox {
-            Ok(sandbox) => (sandbox, None),
+            Ok(sandbox) => (sandbox, desk.refusal.take()),
             Err(error) => (None, Some(error.to_string())),
         };
         let command = Command {
@@ -129,11 +133,11 @@ impl Job {
                 let follower = follower.insert(Follower::new(&command.stdout, spec.usage));
                 let (mut running, mut told, mut tell_from) = (running, Amount::default(), Instant::now());
                 let ended = loop {
-                    let look = if spec.usage == Source::None { NEVER } else { LOOK };
-                    running = match running.wait_for(look) {
+                    running = match running.wait_for(LOOK) {
                         Ok(ended) => break ended,
                         Err(running) => running,
                     };
+                    desk.look(self, &secrets);
                     let used = follower.used();
                     if over.is_none() {
                         over = exceeded(used, set_aside);
@@ -150,6 +154,7 @@ impl Job {
             }
             Err(reason) => Err(reason),
         };
+        let newest = desk.newest();
         drop(equipment);
         // What cannot be removed now is swept when the run ends.
         let _ = git::remove_folder(&temporary);
@@ -176,7 +181,10 @@ impl Job {
         ended.last_words = last_words(&[&command.stderr, &command.stdout], &secrets);
         ended.stdout = self.keep_output(&command.stdout, &secrets)?;
         ended.stderr = self.keep_output(&command.stderr, &secrets)?;
-        Ok(vec![Record::AgentEnded(Box::new(ended))])
+        let mut records = desk.close(self, &ended, newest, &secrets)?;
+        records.extend(self.checkpoint(&ended, base)?);
+        records.push(Record::AgentEnded(Box::new(ended)));
+        Ok(records)
     }
 
     /// Reads what an agent left in its worktree as a change.
@@ -247,6 +255,7 @@ impl Job {
         spec: &AgentSpec,
         worktree: &Path,
         temporary: &Path,
+        desk: &Desk,
         env: &mut BTreeMap<OsString, OsString>,
     ) -> Result<Option<Sandbox>, enclose::Error> {
         let Some(sandbox) = &spec.sandbox else { return Ok(None) };
@@ -255,7 +264,8 @@ impl Job {
         // What agents share of downloads lies in the store, of which they see nothing else.
         let caches = !self.state.started.spec.worktree.caches.is_empty();
         let caches = caches.then(|| self.shared.workspace.store_dir().join("caches"));
-        let own: Vec<&Path> = caches.as_deref().into_iter().collect();
+        let written = desk.written();
+        let own: Vec<&Path> = caches.iter().chain(&written).map(PathBuf::as_path).collect();
         let enclosing = Enclosing {
             spec: sandbox,
             store: &self.shared.workspace.store_dir(),
@@ -264,6 +274,7 @@ impl Job {
             worktree,
             temporary,
             own: &own,
+            shown: &desk.read(),
             env,
         };
         enclosing.sandbox().map(Some)

@@ -229,6 +229,9 @@ impl Node {
         let lost = node.state.interrupted();
         let used: Vec<Amount> =
             lost.iter().map(|(_, task, attempt)| node.used_by_lost(task, *attempt)).collect();
+        // Before their worktrees go.
+        let checkpoints = node.checkpoints(&lost)?;
+        node.commit(checkpoints)?;
         node.shared.sweep(&keep)?;
         let resumption = Resumption {
             orphans: u32::try_from(orphans).unwrap_or(u32::MAX),

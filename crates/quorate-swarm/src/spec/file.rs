@@ -100,6 +100,7 @@ struct RawSwarm {
     agents_at_once: Option<Spanned<u32>>,
     wall: Option<Millis>,
     schedule: Option<Schedule>,
+    artifacts_max: Option<ByteCount>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -113,6 +114,7 @@ struct RawAgent {
     secrets: Option<Vec<String>>,
     count: Option<Spanned<u32>>,
     attempts: Option<Spanned<u32>>,
+    carry_on: Option<bool>,
     #[serde(default)]
     retry: RawRetry,
     #[serde(default)]
@@ -292,6 +294,7 @@ pub fn parse(origin: &str, text: &str, detected: &BTreeMap<String, CheckEntry>) 
         wall: raw.swarm.wall.unwrap_or(Millis::from_secs(4 * 3600)),
         schedule: raw.swarm.schedule.unwrap_or_default(),
         budget,
+        artifacts_max: raw.swarm.artifacts_max.unwrap_or(super::artifacts_max_default()),
         agents,
         tasks,
         gate,
@@ -591,6 +594,7 @@ impl Place<'_> {
                 .unwrap_or_else(|| base.as_ref().map_or_else(Vec::new, |base| base.secrets.clone())),
             count: raw.count.as_ref().map_or(Ok(1), |count| self.positive(count, "count", INSTANCES_MAX))?,
             attempts: raw.attempts.as_ref().map_or(Ok(1), |count| self.positive(count, "attempts", 100))?,
+            carry_on: raw.carry_on.unwrap_or(false),
             retry: raw.retry.resolve(),
             restart: raw.restart.resolve(),
             budget: self.budget(raw.budget.as_ref())?,

@@ -38,6 +38,9 @@ pub struct RunSpec {
     pub schedule: Schedule,
     #[serde(default)]
     pub budget: RunBudget,
+    /// The most bytes of files that one launch leaves for others.
+    #[serde(default = "artifacts_max_default")]
+    pub artifacts_max: ByteCount,
     pub agents: BTreeMap<String, AgentSpec>,
     pub tasks: Vec<TaskSpec>,
     pub gate: GateSpec,
@@ -45,6 +48,11 @@ pub struct RunSpec {
     /// What agents' worktrees come with.
     #[serde(default)]
     pub worktree: WorktreeSpec,
+}
+
+/// Enough for what a build leaves, and no more than a few launches together can be copied of in seconds.
+pub const fn artifacts_max_default() -> ByteCount {
+    ByteCount::mib(256)
 }
 
 /// How an agent is started and what it may use.
@@ -63,6 +71,9 @@ pub struct AgentSpec {
     pub count: u32,
     /// Launches before its task is given up.
     pub attempts: u32,
+    /// An attempt begins with the files of the one that failed before it.
+    #[serde(default)]
+    pub carry_on: bool,
     #[serde(default)]
     pub retry: Retry,
     #[serde(default)]

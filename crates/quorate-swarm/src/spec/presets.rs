@@ -122,6 +122,7 @@ impl Preset {
             secrets: owned(self.secrets),
             count: 1,
             attempts: 1,
+            carry_on: false,
             retry: Retry::default(),
             restart: Restart::default(),
             budget: Budget::default(),

@@ -9,6 +9,7 @@ use super::agenda::Agenda;
 use super::crew::{Crew, Phase};
 use super::{BallotState, Candidate, ChangeState, Conflict, Landing, Settled, State, TaskState};
 use crate::budget::{Account, Ledger};
+use crate::exchange::{Artifact, Carried, Previous};
 use crate::record::{AgentEnded, AgentOutcome, Record, RunStarted, Stamped, TaskOutcome};
 use crate::spec::Restart;
 
@@ -42,6 +43,7 @@ impl State {
             deaths: BTreeMap::new(),
             ledger: ledger(started, first.time),
             over_budget: false,
+            exchange: Default::default(),
             launches: Vec::new(),
             changes: BTreeMap::new(),
             queue: Vec::new(),
@@ -87,6 +89,7 @@ impl State {
                     set_aside: *set_aside,
                 };
                 self.agenda.taken(task);
+                self.exchange.begins(task);
                 self.crew.starting(agent, task, *time, *seq).map_err(|error| wrong(error.to_string()))?;
                 let name = self.task_spec(task).map(|spec| spec.agent.clone()).unwrap_or_default();
                 self.ledger.set_aside(&name, task, *set_aside);
@@ -155,8 +158,12 @@ impl State {
                     None => TaskState::Harvest { agent: ended.agent.clone(), attempt: ended.attempt, base },
                 };
                 match task.clone() {
-                    TaskState::Waiting { not_before, .. } => self.agenda.waits(&ended.task, not_before),
+                    TaskState::Waiting { not_before, .. } => {
+                        self.exchange.failed(&ended.task, Previous::of(ended));
+                        self.agenda.waits(&ended.task, not_before);
+                    }
                     TaskState::Closed { outcome } => {
+                        self.exchange.over(&ended.task);
                         self.over_budget |= matches!(outcome, TaskOutcome::OverBudget { .. });
                         self.agenda.ended(&ended.task, false);
                     }
@@ -173,6 +180,7 @@ impl State {
                     TaskState::Waiting { attempts: attempt.saturating_sub(1), not_before: Timestamp(0) },
                 );
                 self.agenda.waits(task, Timestamp(0));
+                self.exchange.failed(task, Previous::lost(*attempt));
                 if matches!(was, TaskState::Running { .. }) {
                     *self.deaths.entry(task.clone()).or_default() += 1;
                 }
@@ -181,10 +189,18 @@ impl State {
                     self.crew.ended(agent, None, *time, *seq).map_err(|error| wrong(error.to_string()))?;
                 }
             }
+            Record::ArtifactKept { .. }
+            | Record::ArtifactsRefused { .. }
+            | Record::MessageSent(_)
+            | Record::MessageRefused { .. }
+            | Record::MessagesDelivered { .. }
+            | Record::Checkpoint { .. }
+            | Record::CheckpointRefused { .. } => self.handed_over(stamped)?,
             Record::TaskClosed { task, outcome } => {
                 *self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))? =
                     TaskState::Closed { outcome: outcome.clone() };
                 self.over_budget |= matches!(outcome, TaskOutcome::OverBudget { .. });
+                self.exchange.over(task);
                 // Nothing to do is as good as done.
                 self.agenda.ended(task, *outcome == TaskOutcome::NoChange);
             }
@@ -193,6 +209,7 @@ impl State {
                     *self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))? =
                         TaskState::Proposed { change: proposed.change.clone() };
                     self.agenda.proposed(task);
+                    self.exchange.over(task);
                 }
                 let state = ChangeState {
                     proposed: proposed.clone(),
@@ -301,8 +318,34 @@ impl State {
         Ok(())
     }
 
+    /// What agents hand to each other.
+    fn handed_over(&mut self, Stamped { seq, time, record }: &Stamped) -> Result<(), Inconsistent> {
+        let known = |task: &TaskId| match self.tasks.contains_key(task) {
+            true => Ok(()),
+            false => Err(Inconsistent { seq: *seq, what: format!("no task {task}") }),
+        };
+        match record {
+            Record::ArtifactKept { task, name, digest, bytes } => {
+                known(task)?;
+                self.exchange.kept(task, name, Artifact { digest: *digest, bytes: *bytes });
+            }
+            Record::MessageSent(message) => self.exchange.sent(*seq, *time, message),
+            Record::MessagesDelivered { agent, task, through } => {
+                self.exchange.delivered(agent, task, (*through).min(*seq));
+            }
+            Record::Checkpoint { task, attempt, base, commit, tree } => {
+                known(task)?;
+                let (base, commit, tree) = (base.clone(), commit.clone(), tree.clone());
+                self.exchange.carry(task, Carried { attempt: *attempt, base, commit, tree });
+            }
+            Record::CheckpointRefused { task, .. } => self.exchange.carry_nothing(task),
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// Where a task stands after a launch; `None` where its worktree is to be read.
-    fn after_launch(&self, ended: &AgentEnded, time: Timestamp) -> Option<TaskState> {
+    pub(crate) fn after_launch(&self, ended: &AgentEnded, time: Timestamp) -> Option<TaskState> {
         if ended.outcome.succeeded() {
             return None;
         }

@@ -16,6 +16,7 @@ use quorate_consensus::ballot::Verdict;
 use quorate_evidence::dsse::{Envelope, Signature};
 
 use crate::budget::{Amount, Ledger};
+use crate::exchange::Exchange;
 use crate::lease::Leases;
 use crate::record::{AgentEnded, ChangeProposed, RunOutcome, RunStarted, Step, TaskOutcome};
 use crate::spec::TaskSpec;
@@ -46,6 +47,8 @@ pub struct State {
     pub ledger: Ledger,
     /// A task was given up because a budget was used up.
     pub(crate) over_budget: bool,
+    /// What agents have handed over.
+    pub exchange: Exchange,
     /// Every launch that ended, in order.
     pub launches: Vec<AgentEnded>,
     pub changes: BTreeMap<ChangeId, ChangeState>,
@@ -231,6 +234,7 @@ impl State {
             deaths: BTreeMap::new(),
             ledger: Ledger::default(),
             over_budget: self.over_budget,
+            exchange: Exchange::default(),
             launches: Vec::new(),
             changes: changes.into_iter().collect(),
             queue: Vec::new(),

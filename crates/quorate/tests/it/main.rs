@@ -7,6 +7,7 @@ mod budget;
 mod bus;
 mod certify;
 mod example;
+mod exchange;
 mod kit;
 mod memory;
 mod python;
