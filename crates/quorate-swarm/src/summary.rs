@@ -23,9 +23,20 @@ pub struct RunSummary {
     /// Changes proposed and not settled yet.
     pub pending: Vec<String>,
     pub agents: Vec<AgentRow>,
+    /// Files that tasks have left for others.
+    pub artifacts: Vec<ArtifactRow>,
     /// Budgets, and what has been spent of them.
     pub budgets: Vec<BudgetRow>,
     pub wall_s: f64,
+}
+
+/// One file that a task has left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ArtifactRow {
+    pub task: String,
+    pub name: String,
+    pub digest: Digest,
+    pub bytes: u64,
 }
 
 /// One bound of one account.
@@ -105,6 +116,7 @@ pub fn summarise(state: &State) -> RunSummary {
             None => pending.push(id.to_string()),
         }
     }
+    pending.extend(state.in_review.iter().map(ToString::to_string));
     RunSummary {
         run: started.run.to_string(),
         state: state_word(state),
@@ -117,9 +129,21 @@ pub fn summarise(state: &State) -> RunSummary {
         unfinished: unfinished(state),
         pending,
         agents: agents(state),
+        artifacts: artifacts(state),
         budgets: budgets(state),
         wall_s: state.last_at.since(state.started_at).as_secs_f64(),
     }
+}
+
+fn artifacts(state: &State) -> Vec<ArtifactRow> {
+    let all = state.exchange.all_artifacts();
+    all.map(|(task, name, artifact)| ArtifactRow {
+        task: task.to_string(),
+        name: name.to_owned(),
+        digest: artifact.digest,
+        bytes: artifact.bytes.0,
+    })
+    .collect()
 }
 
 fn budgets(state: &State) -> Vec<BudgetRow> {
@@ -152,6 +176,8 @@ fn state_word(state: &State) -> &'static str {
 
 fn unfinished(state: &State) -> Vec<UnfinishedTask> {
     let ends = state.tasks.iter().filter_map(|(task, at)| match at {
+        // A reviewer's word is told with the change.
+        TaskState::Closed { outcome: TaskOutcome::Reviewed { .. } } => None,
         TaskState::Closed { outcome } => Some((task, outcome)),
         _ => None,
     });
@@ -163,6 +189,7 @@ fn unfinished(state: &State) -> Vec<UnfinishedTask> {
             TaskOutcome::OverBudget { account, unit } => {
                 ("over-budget", format!("the {unit} of {account} were used up"))
             }
+            TaskOutcome::Reviewed { reason, .. } => ("reviewed", reason.clone()),
             TaskOutcome::Cancelled { reason } => ("cancelled", reason.clone()),
             TaskOutcome::Poison { deaths } => {
                 ("poison", format!("the node died {deaths} times while an agent worked on it"))
@@ -176,20 +203,14 @@ fn unfinished(state: &State) -> Vec<UnfinishedTask> {
 
 fn agents(state: &State) -> Vec<AgentRow> {
     let spec = &state.started.spec;
-    let role = |task| {
-        let agent = state.task_spec(task).and_then(|task| spec.agents.get(&task.agent));
-        agent.map_or("specialist", |agent| agent.role.name())
-    };
-    let told = |task, unit| {
-        let agent = state.task_spec(task).and_then(|task| spec.agents.get(&task.agent));
-        agent.is_some_and(|agent| agent.usage.tells(unit))
-    };
+    let role = |agent| spec.declaration(agent).map_or("specialist", |(_, agent)| agent.role.name());
+    let told = |agent, unit| spec.declaration(agent).is_some_and(|(_, agent)| agent.usage.tells(unit));
     let mut rows: Vec<AgentRow> = state
         .launches
         .iter()
         .map(|launch| AgentRow {
             id: launch.agent.to_string(),
-            role: role(&launch.task),
+            role: role(&launch.agent),
             task: launch.task.to_string(),
             attempt: launch.attempt,
             state: if launch.outcome.succeeded() { "stopped" } else { "failed" },
@@ -197,8 +218,8 @@ fn agents(state: &State) -> Vec<AgentRow> {
             wall_s: launch.wall.as_secs_f64(),
             cpu_s: launch.cpu.as_secs_f64(),
             memory_peak_bytes: launch.memory_peak.0,
-            tokens: told(&launch.task, Unit::Tokens).then_some(launch.used.tokens),
-            cost_usd: told(&launch.task, Unit::Cost).then_some(launch.used.cost_micros as f64 / 1e6),
+            tokens: told(&launch.agent, Unit::Tokens).then_some(launch.used.tokens),
+            cost_usd: told(&launch.agent, Unit::Cost).then_some(launch.used.cost_micros as f64 / 1e6),
             containment: launch.containment.clone(),
             last_words: launch.last_words.clone(),
         })
@@ -207,7 +228,7 @@ fn agents(state: &State) -> Vec<AgentRow> {
         if let TaskState::Starting { agent, attempt, .. } | TaskState::Running { agent, attempt, .. } = at {
             rows.push(AgentRow {
                 id: agent.to_string(),
-                role: role(task),
+                role: role(agent),
                 task: task.to_string(),
                 attempt: *attempt,
                 state: state.crew.get(agent).map_or("working", |member| member.phase.name()),

@@ -4,7 +4,7 @@ use quorate_base::AgentId;
 
 use crate::state::State;
 
-/// Whether an agent may write to another; the reason where it may not. Everybody of a run may write to everybody.
-pub fn may_write(_state: &State, _from: &AgentId, _to: &AgentId) -> Result<(), String> {
-    Ok(())
+/// Whether an agent may write to another, or to itself; where not, the reason, which the topology of the run gives.
+pub fn may_write(state: &State, from: &AgentId, to: &AgentId) -> Result<(), String> {
+    if from == to { Ok(()) } else { state.shape.may_write(from, to) }
 }

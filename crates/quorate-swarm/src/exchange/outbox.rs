@@ -96,7 +96,7 @@ impl Outbox {
     /// Reads a file and removes it; none where it has gone meanwhile.
     fn take_one(&mut self, root: &OwnedFd, (_, to, name): Entry) -> Option<Found> {
         let path = match to.is_empty() {
-            true => name.clone(),
+            true => name,
             false => [to.as_slice(), b"/", name.as_slice()].concat(),
         };
         let path = PathBuf::from(std::ffi::OsString::from_vec(path));
@@ -161,7 +161,7 @@ fn list(folder: &OwnedFd, left: &mut usize, mut each: impl FnMut(FileType, &[u8]
         }
         *left -= 1;
         let Ok(about) = statat(folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) else { continue };
-        let date = (about.st_mtime as i64, about.st_mtime_nsec as u64);
+        let date = (about.st_mtime, about.st_mtime_nsec);
         let more = each(FileType::from_raw_mode(about.st_mode), name, date);
         *left = left.saturating_sub(more);
     }

@@ -65,9 +65,10 @@ fn allowed(state: &State, from: &AgentId, to: &To) -> Result<(), String> {
     {
         return may_write(state, from, agent);
     }
-    let declaration = state.task_spec(task).map_or("", |spec| spec.agent.as_str());
+    let spec = &state.started.spec;
+    let able = state.task_spec(task).map(|task| spec.able(task)).into_iter().flatten();
     let mut answer = Err("nobody could do that task".to_owned());
-    for agent in state.started.spec.instances(declaration) {
+    for agent in able.flat_map(|(name, _)| spec.instances(name)) {
         answer = may_write(state, from, &agent);
         if answer.is_ok() {
             break;

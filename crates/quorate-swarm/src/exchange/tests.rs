@@ -8,7 +8,6 @@ use std::path::Path;
 use proptest::prelude::*;
 use quorate_base::{ByteCount, Digest, TaskId};
 
-use super::outbox::MESSAGES_MAX;
 use super::*;
 use crate::store::Store;
 
@@ -182,7 +181,7 @@ fn messages_are_taken_once_oldest_first_and_what_is_being_written_is_left() {
     place.write("outbox/bob/.draft", b"not yet");
     place.write("outbox/.hidden/x", b"not yet");
     place.write("outbox/bob/folder/x", b"never");
-    let texts = |found: Vec<super::outbox::Found>| -> Vec<Vec<u8>> {
+    let texts = |found: Vec<outbox::Found>| -> Vec<Vec<u8>> {
         found.into_iter().map(|found| found.text.unwrap()).collect()
     };
     assert_eq!(texts(outbox.take(2)), [b"z", b"a"]);

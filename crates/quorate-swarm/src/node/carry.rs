@@ -41,7 +41,7 @@ impl Shared {
         attempt: u32,
         base: &GitOid,
     ) -> Result<Option<Record>, Error> {
-        let spec = state.task_spec(task).and_then(|task| state.started.spec.agents.get(&task.agent));
+        let spec = state.started.spec.declaration(agent).map(|(_, spec)| spec);
         let worktree = self.run.worktree(agent, task, attempt);
         if !spec.is_some_and(|spec| spec.carry_on) || !worktree.is_dir() {
             return Ok(None);

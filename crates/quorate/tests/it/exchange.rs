@@ -59,6 +59,8 @@ fn an_artifact_reaches_who_comes_after_by_digest_and_cannot_be_altered_there() {
     assert_eq!(kept.len(), 1, "{kept:?}");
     assert_eq!((&kept[0]["task"], &kept[0]["name"]), (&"one".into(), &"sub/report.txt".into()));
     let digest = kept[0]["digest"].as_str().unwrap();
+    let row = serde_json::json!({"task": "one", "name": "sub/report.txt", "digest": digest, "bytes": 6});
+    assert_eq!(room.json(&["status"])["artifacts"], serde_json::json!([row]));
     let object = room.repo().join(".quorate/objects").join(&digest[..2]).join(&digest[2..]);
     assert_eq!(std::fs::read(object).unwrap(), b"built\n", "the store's is as it was");
     let report = show(&room, &summary, "report.txt");
@@ -231,6 +233,22 @@ fn a_message_that_is_none_or_to_nobody_is_refused_and_told_and_a_flood_ends() {
     assert_eq!(flood, 501);
     assert!(refused.iter().any(|one| one["reason"].as_str().unwrap().contains("no more are taken")));
     clean(&room, &summary);
+}
+
+#[test]
+fn in_a_star_an_agent_writes_to_the_hub_alone() {
+    let room = Room::new();
+    let script = format!(r#"{SEND} send a-2 x x; send hub x x; send a-1 x me; true"#);
+    let text = swarm(&[("hub", "role = \"coordinator\"", "true"), ("a", "count = 2", &script)], "")
+        .replace("[swarm]\n", "[swarm]\ntopology = \"star\"\n");
+    room.swarm(&(text + &task("one", "a", "")));
+    let summary = room.json(&["run", "swarm.toml"]);
+    assert_eq!(summary["state"], "complete", "{summary:#}");
+    let sent = events(&room, "message-sent");
+    let to: Vec<&str> = sent.iter().map(|one| one["to"]["agent"].as_str().unwrap()).collect();
+    let refused = events(&room, "message-refused");
+    assert_eq!((to.len(), refused.len()), (2, 1), "{sent:?} {refused:?}");
+    assert!(to.contains(&"hub") && refused[0]["reason"].as_str().unwrap().contains("superior"));
 }
 
 /// Works in two attempts, the second of which needs the first's files.
