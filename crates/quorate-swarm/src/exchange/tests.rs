@@ -6,9 +6,12 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use proptest::prelude::*;
-use quorate_base::{ByteCount, Digest, TaskId};
+use quorate_base::{AgentId, ByteCount, Digest, GitOid, RunId, TaskId, Timestamp};
 
 use super::*;
+use crate::record::{Record, RunKind, RunStarted, Stamped};
+use crate::spec::file;
+use crate::state::State;
 use crate::store::Store;
 
 const ROOM: ByteCount = ByteCount::mib(1);
@@ -228,6 +231,139 @@ fn a_flood_ends_with_one_refusal() {
     }
     assert_eq!(found.len() as u32, MESSAGES_MAX + 1);
     assert!(found.last().unwrap().text.as_ref().unwrap_err().contains("no more are taken"));
+}
+
+/// A run of two agents, `a` and `b` (of which there are two), in this topology.
+fn state(topology: &str) -> State {
+    let text = format!(
+        "objective = \"x\"\n[swarm]\ntopology = \"{topology}\"\n[agents.a]\nprogram = \"a\"\nrole = \"coordinator\"\nattempts = 3\n[agents.b]\nprogram = \"b\"\ncount = 2\n[[tasks]]\nid = \"one\"\nagent = \"a\"\n[[tasks]]\nid = \"two\"\nagent = \"b\"\nafter = [\"one\"]\n"
+    );
+    let commit: GitOid = Digest::of(b"x").to_string()[..40].parse().unwrap();
+    let started = RunStarted {
+        run: RunId::new("r").unwrap(),
+        kind: RunKind::Swarm,
+        spec: file::parse("x", &text, &std::collections::BTreeMap::new()).unwrap().spec,
+        repository: String::new(),
+        swarm_dir: String::new(),
+        base: commit.clone(),
+        base_tree: commit,
+        branch: "b".into(),
+        electorate: Vec::new(),
+        quorate_version: String::new(),
+        spent_today: Default::default(),
+    };
+    State::begin(&Stamped { seq: 0, time: Timestamp(0), record: Record::RunStarted(Box::new(started)) })
+        .unwrap()
+}
+
+fn apply(state: &mut State, seq: u64, record: Record) {
+    state.apply(&Stamped { seq, time: Timestamp(seq), record }).unwrap();
+}
+
+/// The first task is given to its agent.
+fn starting(state: &State) -> Record {
+    let records = crate::decide::decide(state, Timestamp(state.last_at.0 + 1));
+    records.into_iter().find(|record| matches!(record, Record::AgentStarting { .. })).unwrap()
+}
+
+fn posted(from: &str, to: &str) -> Posted {
+    let text = Text { digest: Digest::of(b"x"), bytes: ByteCount(1) };
+    Posted { from: from.to_owned().try_into().unwrap(), to: to.into(), text: Ok(text) }
+}
+
+fn refusal(record: Record) -> Option<String> {
+    match record {
+        Record::MessageRefused { reason, .. } => Some(reason),
+        _ => None,
+    }
+}
+
+#[test]
+fn a_message_waits_until_a_launch_that_had_it_ends_well() {
+    let mut state = state("mesh");
+    let (a, one) = (AgentId::new("a").unwrap(), TaskId::new("one").unwrap());
+    let (first, second, third) = (
+        judge(&state, posted("b-1", "a")),
+        judge(&state, posted("@person", "one")),
+        judge(&state, posted("b-1", "a")),
+    );
+    for (seq, record) in [(7, first), (8, second), (9, third)] {
+        apply(&mut state, seq, record);
+    }
+    let waiting = |state: &State| state.exchange.letters_for(&a, &one).keys().copied().collect::<Vec<_>>();
+    assert_eq!(waiting(&state), [7, 8, 9]);
+    let start = starting(&state);
+    apply(&mut state, 10, start);
+    let lost =
+        Record::AgentLost { agent: a.clone(), task: one.clone(), attempt: 1, used: Default::default() };
+    apply(&mut state, 11, lost);
+    assert_eq!(waiting(&state), [7, 8, 9], "what is lost with the node has had nothing");
+    let delivered = Record::MessagesDelivered { agent: a.clone(), task: one.clone(), through: 8 };
+    apply(&mut state, 12, delivered);
+    assert_eq!(waiting(&state), [9]);
+    let all = Record::MessagesDelivered { agent: a.clone(), task: one.clone(), through: u64::MAX };
+    apply(&mut state, 13, all);
+    assert_eq!(waiting(&state), Vec::<u64>::new());
+}
+
+#[test]
+fn a_message_is_judged_by_recipient_topology_and_room() {
+    let mesh = state("mesh");
+    let star = state("star");
+    assert_eq!(refusal(judge(&mesh, posted("b-1", "b-2"))), None);
+    assert_eq!(refusal(judge(&mesh, posted("b-1", "two"))), None, "whoever does that task");
+    assert!(refusal(judge(&mesh, posted("b-1", "nobody"))).unwrap().contains("no agent and no task"));
+    assert!(refusal(judge(&mesh, posted("b-1", "../x\n"))).unwrap().contains("no agent and no task"));
+    assert!(refusal(judge(&star, posted("b-1", "b-2"))).unwrap().contains("star"));
+    assert_eq!(refusal(judge(&star, posted("b-1", "a"))), None);
+    assert_eq!(refusal(judge(&star, posted("@person", "b-2"))), None, "a person writes to everybody");
+    let mut full = state("mesh");
+    for seq in 1..=PENDING_MAX as u64 {
+        let record = judge(&full, posted("b-1", "a"));
+        apply(&mut full, seq, record);
+    }
+    assert!(refusal(judge(&full, posted("b-1", "a"))).unwrap().contains("wait there already"));
+    let closed = Record::TaskClosed {
+        task: TaskId::new("two").unwrap(),
+        outcome: crate::record::TaskOutcome::NoChange,
+    };
+    apply(&mut full, 1000, closed);
+    assert!(refusal(judge(&full, posted("a", "two"))).unwrap().contains("nobody works"));
+}
+
+#[test]
+fn what_a_lost_launch_left_is_forgotten_and_its_files_are_carried_on_from_its_commit() {
+    let mut state = state("mesh");
+    let (a, one) = (AgentId::new("a").unwrap(), TaskId::new("one").unwrap());
+    let start = starting(&state);
+    apply(&mut state, 1, start);
+    let kept = Record::ArtifactKept {
+        task: one.clone(),
+        name: "x".into(),
+        digest: Digest::of(b"x"),
+        bytes: ByteCount(1),
+    };
+    apply(&mut state, 2, kept);
+    assert_eq!(state.exchange.artifacts(&one).count(), 1);
+    let oid = |text: &str| -> GitOid { Digest::of(text.as_bytes()).to_string()[..40].parse().unwrap() };
+    let (base, commit, tree) = (oid("base"), oid("commit"), oid("tree"));
+    let checkpoint = Record::Checkpoint { task: one.clone(), attempt: 1, base: base.clone(), commit, tree };
+    apply(&mut state, 3, checkpoint);
+    let lost = Record::AgentLost { agent: a, task: one.clone(), attempt: 1, used: Default::default() };
+    apply(&mut state, 4, lost);
+    let start = starting(&state);
+    assert!(matches!(&start, Record::AgentStarting { base: on, .. } if *on == base), "{start:?}");
+    apply(&mut state, 5, start);
+    assert_eq!(state.exchange.artifacts(&one).count(), 0);
+    assert_eq!(state.exchange.previous(&one).unwrap().outcome, "lost with the node");
+    let strange = Record::Checkpoint {
+        task: TaskId::new("none").unwrap(),
+        attempt: 1,
+        base: oid("a"),
+        commit: oid("b"),
+        tree: oid("c"),
+    };
+    assert!(state.apply(&Stamped { seq: 6, time: Timestamp(6), record: strange }).is_err());
 }
 
 proptest! {
