@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use quorate_agents::{Command, Limits, Outcome, Sandbox, Stdin};
+use quorate_agents::{Command, Limits, Note, Outcome, Sandbox, Stdin};
 use quorate_base::{AgentId, ByteCount, ChangeId, Digest, GitOid, Millis, TaskId};
 
 use super::equip::Equipped;
@@ -107,8 +107,11 @@ impl Job {
                 memory: spec.limits.memory,
                 cpu: spec.limits.cpu,
                 output: spec.limits.output,
-                processes: 4096,
-                open_files: 4096,
+                processes: spec.limits.processes,
+                open_files: spec.limits.open_files,
+                cpus: spec.limits.cpus,
+                disk: Some(spec.limits.disk),
+                idle: spec.limits.idle,
                 grace: GRACE,
             },
             sandbox,
@@ -122,6 +125,7 @@ impl Job {
             wall: Millis(0),
             cpu: Millis(0),
             memory_peak: ByteCount(0),
+            paused: Millis(0),
             containment: Vec::new(),
             stdout: None,
             stderr: None,
@@ -140,12 +144,20 @@ impl Job {
         let waited = match spawned {
             Ok(running) => {
                 let pid = running.pid();
-                self.leash.hold(running.cancel_handle());
+                self.leash.hold(running.control());
                 self.tell(Record::AgentStarted { agent: agent.clone(), task: task.clone(), attempt, pid });
                 let follower = follower.insert(Follower::new(&command.stdout, spec.usage));
                 let (mut running, mut told, mut tell_from) = (running, Amount::default(), Instant::now());
                 let ended = loop {
-                    running = match running.wait_for(LOOK) {
+                    let heard = |note| match note {
+                        Note::Idle { silent } => self.tell(Record::AgentIdle {
+                            agent: agent.clone(),
+                            task: task.clone(),
+                            attempt,
+                            silent,
+                        }),
+                    };
+                    running = match running.wait_for(LOOK, heard) {
                         Ok(ended) => break ended,
                         Err(running) => running,
                     };
@@ -154,7 +166,7 @@ impl Job {
                     if over.is_none() {
                         over = exceeded(used, set_aside);
                         if over.is_some() {
-                            running.cancel_handle().cancel();
+                            running.control().cancel();
                         }
                     }
                     if used != told && tell_from <= Instant::now() {
@@ -179,6 +191,7 @@ impl Job {
                 ended.wall = end.usage.wall;
                 ended.cpu = end.usage.cpu;
                 ended.memory_peak = end.usage.memory_peak;
+                ended.paused = end.usage.paused;
                 ended.containment = end.containment;
             }
             Err(_) if stopped => {}
@@ -358,6 +371,10 @@ fn outcome(outcome: &Outcome) -> AgentOutcome {
         Outcome::MemoryLimit => AgentOutcome::MemoryLimit,
         Outcome::CpuLimit => AgentOutcome::CpuLimit,
         Outcome::OutputLimit => AgentOutcome::OutputLimit,
+        Outcome::ProcessLimit => AgentOutcome::ProcessLimit,
+        Outcome::DiskLimit => AgentOutcome::DiskLimit,
+        Outcome::Idle => AgentOutcome::Idle,
+        Outcome::MemoryPressure => AgentOutcome::MemoryPressure,
         Outcome::Cancelled => AgentOutcome::Cancelled,
     }
 }

@@ -95,6 +95,9 @@ impl Job {
                 output: ByteCount::mib(64),
                 processes: 8192,
                 open_files: 4096,
+                cpus: None,
+                disk: None,
+                idle: None,
                 grace: Millis(700),
             },
             sandbox: None,
@@ -103,7 +106,7 @@ impl Job {
         let outcome = match quorate_agents::spawn(&command, &self.shared.containment) {
             Err(error) => return Ok(Err(error.to_string())),
             Ok(running) => {
-                self.leash.hold(running.cancel_handle());
+                self.leash.hold(running.control());
                 match running.wait() {
                     Err(error) => return Ok(Err(error.to_string())),
                     Ok(ended) => ended.outcome,

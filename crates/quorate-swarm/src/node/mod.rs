@@ -11,6 +11,7 @@ mod equip;
 mod exchange;
 mod follow;
 mod landing;
+mod pressure;
 mod start;
 mod verdict;
 
@@ -22,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use quorate_agents::{Cancel, Containment};
+use quorate_agents::{Containment, Control};
 use quorate_base::{AgentId, BallotId, ChangeId, TaskId, Timestamp, ValidatorId};
 
 use crate::decide::decide;
@@ -36,6 +37,7 @@ use crate::state::{Inconsistent, State, TaskState};
 use crate::store::{self, Store};
 use crate::workspace::{self, RunDir, Workspace};
 
+use pressure::Guard;
 pub use start::{Proposal, Resumption, Start, Where, stamped};
 
 /// How often the node looks up from waiting, for a stop or the run's own deadline.
@@ -175,7 +177,7 @@ struct Leash(Arc<Mutex<LeashState>>);
 #[derive(Debug, Default)]
 struct LeashState {
     pulled: Option<Pull>,
-    process: Option<Cancel>,
+    process: Option<Control>,
 }
 
 /// Why a process is ended.
@@ -196,12 +198,17 @@ impl Leash {
         }
     }
 
-    fn hold(&self, process: Cancel) {
+    fn hold(&self, process: Control) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.pulled.is_some() {
             process.cancel();
         }
         state.process = Some(process);
+    }
+
+    /// The process that is waited for, once there is one.
+    fn process(&self) -> Option<Control> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).process.clone()
     }
 
     fn pulled(&self) -> Option<Pull> {
@@ -246,6 +253,7 @@ impl Node {
         receiver: &Receiver<News>,
         in_hand: &mut BTreeMap<Key, InHand>,
     ) -> Result<Left, Error> {
+        let mut guard = Guard::new(&self.state.started.spec.node);
         loop {
             self.conclude()?;
             if self.state.outcome.is_some() {
@@ -254,6 +262,9 @@ impl Node {
             if self.surroundings.stop.load(Ordering::Relaxed) {
                 return Ok(Left::Stopped);
             }
+            // Before more is started: what there is may be too much already.
+            let records = guard.look(&self.state, in_hand);
+            self.commit(records)?;
             self.start_work(sender, in_hand);
             match receiver.recv_timeout(self.patience()) {
                 Ok(news) => self.take(news, in_hand)?,

@@ -9,6 +9,7 @@ mod certify;
 mod example;
 mod exchange;
 mod kit;
+mod limits;
 mod memory;
 mod python;
 mod room;
