@@ -21,6 +21,7 @@ pub mod plan;
 pub mod pressure;
 pub mod record;
 pub mod replay;
+pub mod secrets;
 pub mod spec;
 pub mod state;
 pub mod store;

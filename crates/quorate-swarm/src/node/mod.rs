@@ -12,6 +12,7 @@ mod exchange;
 mod follow;
 mod landing;
 mod pressure;
+mod refusals;
 mod start;
 mod verdict;
 
@@ -33,6 +34,7 @@ use crate::journal::{self, Journal};
 use crate::nodes;
 use crate::plan::{Work, plan, stopping};
 use crate::record::{Record, Stamped, Step};
+use crate::secrets;
 use crate::state::{Inconsistent, State, TaskState};
 use crate::store::{self, Store};
 use crate::workspace::{self, RunDir, Workspace};
@@ -60,6 +62,8 @@ pub enum Error {
     Store(#[from] store::Error),
     #[error(transparent)]
     Exchange(#[from] crate::exchange::Error),
+    #[error(transparent)]
+    Secrets(#[from] secrets::Error),
     #[error("{what}: {source}")]
     Io { what: String, source: std::io::Error },
     #[error("a record of the journal cannot be read: {0}")]

@@ -99,15 +99,12 @@ fn hostile_artifacts_are_refused_and_told_and_the_run_goes_on() {
         key.display()
     );
     let many = r#"cd "$QUORATE_OUT"; seq 1 6000 | split -l 1 -a 4 - f; cd "$OLDPWD"; echo m > many.txt"#;
-    let huge = r#"truncate -s 1T "$QUORATE_OUT/huge"; echo h > huge.txt"#;
+    let huge = r#"truncate -s 2M "$QUORATE_OUT/huge"; echo h > huge.txt"#;
     let gone = r#"rm -rf "$QUORATE_OUT" "$QUORATE_IN" "$QUORATE_INBOX" "$QUORATE_OUTBOX"; ln -s / "$QUORATE_OUT"; echo g > gone.txt"#;
     let off = "sandbox = { enabled = false }";
     room.swarm(
-        &swarm(
-            &[("odd", off, &odd), ("many", off, many), ("huge", off, huge), ("gone", off, gone)],
-            "[swarm.x]",
-        )
-        .replace("[swarm.x]", ""),
+        &swarm(&[("odd", off, &odd), ("many", off, many), ("huge", off, huge), ("gone", off, gone)], "")
+            .replace("[swarm]\n", "[swarm]\nartifacts-max = \"1 MiB\"\n"),
     );
     let summary = room.json(&["run", "swarm.toml"]);
     assert_eq!(summary["landed"].as_array().unwrap().len(), 4, "{summary:#}");
