@@ -42,6 +42,8 @@ pub(crate) struct Enclosing<'a> {
     pub(crate) temporary: &'a Path,
     /// Further folders of its own.
     pub(crate) own: &'a [&'a Path],
+    /// What of the store it may read.
+    pub(crate) shown: &'a [PathBuf],
     pub(crate) env: &'a BTreeMap<OsString, OsString>,
 }
 
@@ -52,6 +54,7 @@ impl Enclosing<'_> {
         let mut read = places::readable(self.env);
         read.extend(places::settings_above(self.worktree));
         read.extend(self.repository.visible_in(self.worktree)?);
+        read.extend_from_slice(self.shown);
         let mut write = places::devices();
         write.extend([self.worktree, self.temporary].iter().chain(self.own).map(|path| path.to_path_buf()));
         write.extend(self.spec.own.iter().filter_map(|path| self.of_a_cli(path)));

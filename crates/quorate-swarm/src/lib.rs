@@ -9,6 +9,7 @@
 pub mod budget;
 pub mod decide;
 pub mod enclose;
+pub mod exchange;
 pub mod git;
 pub mod journal;
 pub mod kit;

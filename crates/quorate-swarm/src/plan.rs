@@ -199,7 +199,10 @@ pub(crate) fn launches(state: &State, now: Timestamp) -> Vec<Launch> {
         let Some(TaskState::Waiting { attempts, .. }) = state.tasks.get(&task) else { return None };
         // A reviewer sees the files as they were proposed.
         let reviewed = state.task_spec(&task).and_then(|spec| state.changes.get(spec.review.as_ref()?));
-        let base = reviewed.map_or(&state.head, |change| &change.proposed.commit).clone();
+        // What is carried on is a change to the commit it was begun on.
+        let carried = state.exchange.carried(&task).map(|carried| &carried.base);
+        let head = reviewed.map_or(&state.head, |change| &change.proposed.commit);
+        let base = carried.unwrap_or(head).clone();
         Some(Launch { attempt: attempts + 1, base, set_aside, task, agent, stolen_from: from })
     };
     chosen.into_iter().zip(quotes).filter_map(launch).collect()

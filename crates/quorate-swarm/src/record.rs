@@ -13,6 +13,7 @@ use quorate_evidence::dsse::{Envelope, Signature};
 use serde::{Deserialize, Serialize};
 
 use crate::budget::{Amount, Unit};
+use crate::exchange::{Message, Sender};
 use crate::lease::Wanted;
 use crate::pressure::Level;
 use crate::spec::RunSpec;
@@ -151,6 +152,49 @@ pub enum Record {
         /// What it had used, as far as it can be told.
         #[serde(default)]
         used: Amount,
+    },
+    /// An agent that ended well has left this file, which the content store has.
+    ArtifactKept {
+        task: TaskId,
+        /// A clean relative path: see [`crate::exchange::clean`].
+        name: String,
+        digest: Digest,
+        bytes: ByteCount,
+    },
+    /// Of what an agent has left, this is not kept.
+    ArtifactsRefused {
+        task: TaskId,
+        refused: Vec<RefusedFile>,
+        /// As many more.
+        more: u32,
+    },
+    /// A message is on its way; its number is this record's.
+    MessageSent(Message),
+    MessageRefused {
+        from: Sender,
+        /// The recipient's name as it was given, escaped and cut.
+        to: String,
+        reason: String,
+    },
+    /// An agent that ended well had its messages up to this one in its inbox while it worked.
+    MessagesDelivered {
+        agent: AgentId,
+        task: TaskId,
+        through: u64,
+    },
+    /// The files of an attempt that failed; the next one begins with them.
+    Checkpoint {
+        task: TaskId,
+        attempt: u32,
+        base: GitOid,
+        commit: GitOid,
+        tree: GitOid,
+    },
+    /// They cannot be kept; the next attempt begins without any.
+    CheckpointRefused {
+        task: TaskId,
+        attempt: u32,
+        reason: String,
     },
     /// The swarm is put together in another way.
     TopologyChanged {
@@ -294,6 +338,14 @@ pub struct Elector {
 pub enum RunKind {
     Swarm,
     Certify,
+}
+
+/// Something an agent has left that is not kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedFile {
+    /// Escaped and cut.
+    pub name: String,
+    pub reason: String,
 }
 
 /// How one launch of an agent ended, and what it cost.

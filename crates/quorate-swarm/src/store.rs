@@ -34,6 +34,8 @@ pub enum Error {
     Damaged { digest: Digest, found: Digest },
     #[error("object {digest} holds {bytes} bytes; at most {READ_MAX} are read at once")]
     TooLarge { digest: Digest, bytes: u64 },
+    #[error("cannot copy object {digest}: {source}")]
+    Copy { digest: Digest, source: io::Error },
 }
 
 static TEMPORARY: AtomicU64 = AtomicU64::new(0);
@@ -93,6 +95,29 @@ impl Store {
         if found == *digest { Ok(content) } else { Err(Error::Damaged { digest: *digest, found }) }
     }
 
+    /// Copies an object of any size, and checks its digest: an error means that what was written is not it, or not all of it.
+    pub fn copy(&self, digest: &Digest, to: &mut impl Write) -> Result<u64, Error> {
+        let mut file = File::open(self.path(digest)).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => Error::Missing { digest: *digest },
+            _ => Error::Read { digest: *digest, source },
+        })?;
+        let (mut hasher, mut bytes) = (Hasher::default(), 0);
+        let mut piece = vec![0; 64 << 10];
+        loop {
+            let count = match file.read(&mut piece) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(source) => return Err(Error::Read { digest: *digest, source }),
+            };
+            hasher.update(&piece[..count]);
+            bytes += count as u64;
+            to.write_all(&piece[..count]).map_err(|source| Error::Copy { digest: *digest, source })?;
+        }
+        let found = hasher.finish();
+        if found == *digest { Ok(bytes) } else { Err(Error::Damaged { digest: *digest, found }) }
+    }
+
     /// Removes what writers left aside when they died; call it only where no writer is at work.
     pub fn sweep(&self) -> io::Result<()> {
         match fs::remove_dir_all(self.root.join("aside")) {
@@ -120,6 +145,11 @@ pub struct Writer<'a> {
 impl Writer<'_> {
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// The digest of what has been written so far.
+    pub fn digest(&self) -> Digest {
+        self.hasher.clone().finish()
     }
 
     /// Syncs the object and moves it to its digest's place.

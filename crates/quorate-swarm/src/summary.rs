@@ -26,9 +26,20 @@ pub struct RunSummary {
     /// Changes proposed and not settled yet.
     pub pending: Vec<String>,
     pub agents: Vec<AgentRow>,
+    /// Files that tasks have left for others.
+    pub artifacts: Vec<ArtifactRow>,
     /// Budgets, and what has been spent of them.
     pub budgets: Vec<BudgetRow>,
     pub wall_s: f64,
+}
+
+/// One file that a task has left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ArtifactRow {
+    pub task: String,
+    pub name: String,
+    pub digest: Digest,
+    pub bytes: u64,
 }
 
 /// One bound of one account.
@@ -134,9 +145,21 @@ pub fn summarise(state: &State) -> RunSummary {
         unfinished: unfinished(state),
         pending,
         agents: agents(state),
+        artifacts: artifacts(state),
         budgets: budgets(state),
         wall_s: state.last_at.since(state.started_at).as_secs_f64(),
     }
+}
+
+fn artifacts(state: &State) -> Vec<ArtifactRow> {
+    let all = state.exchange.all_artifacts();
+    all.map(|(task, name, artifact)| ArtifactRow {
+        task: task.to_string(),
+        name: name.to_owned(),
+        digest: artifact.digest,
+        bytes: artifact.bytes.0,
+    })
+    .collect()
 }
 
 fn budgets(state: &State) -> Vec<BudgetRow> {

@@ -330,6 +330,21 @@ impl RunDir {
         self.path.join("tmp")
     }
 
+    /// The folders through which one launch of an agent is given things and hands things over.
+    pub fn exchange(
+        &self,
+        agent: &quorate_base::AgentId,
+        task: &quorate_base::TaskId,
+        attempt: u32,
+    ) -> PathBuf {
+        self.exchanges().join(format!("{task}.{agent}.{attempt}"))
+    }
+
+    /// Those of all launches at work.
+    pub fn exchanges(&self) -> PathBuf {
+        self.path.join("exchange")
+    }
+
     pub fn panels(&self) -> PathBuf {
         self.path.join("panels")
     }

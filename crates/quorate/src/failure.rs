@@ -105,7 +105,7 @@ fn of_node(error: &node::Error) -> ExitStatus {
         | node::Error::BranchName(_)
         | node::Error::SpentUnknown { .. } => ExitStatus::Usage,
         // The journal holds everything up to here: with room or a healthy disk again, the run goes on.
-        node::Error::Io { .. } | node::Error::Store(_) => ExitStatus::Interrupted,
+        node::Error::Io { .. } | node::Error::Store(_) | node::Error::Exchange(_) => ExitStatus::Interrupted,
         node::Error::Journal(error) if error.is_io() => ExitStatus::Interrupted,
         _ => ExitStatus::Internal,
     }

@@ -122,6 +122,32 @@ pub(crate) fn line(record: &Record, state: &State) -> Option<(anstyle::Style, St
             );
             (style, text)
         }
+        Record::ArtifactKept { task, name, digest, bytes } => {
+            (DIM, format!("{task:<12} leaves {} ({bytes}, {})", cut(name, 80), digest.short()))
+        }
+        Record::ArtifactsRefused { task, refused, more } => {
+            let first = refused.first()?;
+            let others = refused.len() - 1 + *more as usize;
+            let others = if others > 0 { format!(", and {others} more") } else { String::new() };
+            let text =
+                format!("{task:<12} leaves {}, which is not kept: {}{others}", first.name, first.reason);
+            (DOUBT, text)
+        }
+        Record::MessageSent(message) => {
+            (DIM, format!("{:<12} writes to {} ({})", message.from, message.to, message.bytes))
+        }
+        Record::MessageRefused { from, to, reason } => {
+            (DOUBT, format!("{from:<12} wrote to {}, which was not sent: {}", cut(to, 80), cut(reason, 120)))
+        }
+        Record::MessagesDelivered { .. } => return None,
+        Record::Checkpoint { task, attempt, tree, .. } => (
+            DIM,
+            format!("{task:<12} is carried on with the files of attempt {attempt} (tree {})", tree.short()),
+        ),
+        Record::CheckpointRefused { task, attempt, reason } => {
+            let text = format!("{task:<12} starts afresh, for attempt {attempt} cannot be carried on: ");
+            (DOUBT, text + &cut(reason, 120))
+        }
         Record::AgentIdle { agent, task, silent, .. } => {
             (DOUBT, format!("{agent:<12} did nothing on {task} for {silent}; it is asked to end"))
         }

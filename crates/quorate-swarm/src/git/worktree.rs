@@ -70,6 +70,24 @@ impl PrivateRepository {
         files.map(drop)
     }
 
+    /// Makes the tracked files of a worktree those of a tree. Its HEAD and index stay, so that git shows what is different as not
+    /// staged.
+    pub(crate) fn lay_over(&self, path: &Path, tree: &GitOid) -> Result<(), Error> {
+        let base = self.base_of(path)?;
+        let index = self.scrap();
+        self.on_files(path, &index)?.args(["read-tree", base.as_str()]).run()?;
+        let files = [
+            "-c",
+            "checkout.workers=0",
+            "read-tree",
+            "-u",
+            "--reset",
+            "--no-recurse-submodules",
+            tree.as_str(),
+        ];
+        self.on_files(path, &index)?.args(files).run().map(drop)
+    }
+
     /// Makes a worktree without files; answers git's own folder for it. The folder appears whole, because git fails where
     /// it finds one half made.
     fn register(&self, path: &Path, commit: &GitOid) -> Result<PathBuf, Error> {

@@ -7,7 +7,7 @@
 pub mod caches;
 pub mod include;
 pub mod leftover;
-mod nofollow;
+pub(crate) mod nofollow;
 pub mod ports;
 pub mod spec;
 

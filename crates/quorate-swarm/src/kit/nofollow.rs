@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 /// Whether folders that are missing on the way are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Missing {
+pub(crate) enum Missing {
     Make,
     Refuse,
 }
@@ -18,12 +18,12 @@ pub(super) enum Missing {
 const FOLDER: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// A folder to start from.
-pub(super) fn root(path: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn root(path: &Path) -> io::Result<OwnedFd> {
     Ok(open(path, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 /// The folder of a path below `root`, and the path's last part. `ELOOP` or `ENOTDIR` where a link is on the way.
-pub(super) fn parent<'a>(
+pub(crate) fn parent<'a>(
     root: &OwnedFd,
     path: &'a Path,
     missing: Missing,

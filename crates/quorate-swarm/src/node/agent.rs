@@ -9,22 +9,22 @@ use quorate_agents::{Claim, ClaimError, Command, Held, Note, Outcome, Running, S
 use quorate_base::{AgentId, ByteCount, ChangeId, Digest, GitOid, Millis, TaskId};
 
 use super::equip::Equipped;
+use super::exchange::Folders;
+use super::fleet::Ready;
 use super::follow::{Follower, exceeded};
 use super::terms::{self, Environment};
 use super::{Error, Job, Pull, verdict};
-use crate::budget::{Amount, Source};
+use crate::budget::Amount;
 use crate::enclose;
 use crate::git::{self, Identity};
 use crate::record::{AgentEnded, AgentOutcome, ChangeProposed, Record, TaskOutcome};
 use crate::spec::file::fill;
 use crate::spec::{AgentSpec, TaskSpec};
 
-/// Between looks at what an agent says it uses.
+/// Between looks at what an agent says it uses, and at its outbox.
 const LOOK: Duration = Duration::from_millis(500);
 /// Between records of it: each waits for the disk.
 const TELL: Duration = Duration::from_secs(5);
-/// Between looks at an agent that says nothing of the kind.
-const NEVER: Duration = Duration::from_secs(3600);
 /// How much of an output's end is searched for last words.
 const LAST_WORDS_FROM: usize = 16 << 10;
 /// The longest last words kept.
@@ -50,6 +50,9 @@ impl Job {
         if ready.is_none() {
             self.shared.repository.add_worktree(&worktree, base)?;
         }
+        if let Some(carried) = self.state.exchange.carried(task) {
+            self.shared.repository.lay_over(&worktree, &carried.tree)?;
+        }
         let output = self.shared.run.output();
         fs::create_dir_all(&output)
             .map_err(|source| Error::Io { what: format!("cannot create {}", output.display()), source })?;
@@ -60,9 +63,11 @@ impl Job {
         let (mut env, secrets) = self.environment(spec, task_spec, agent, attempt)?;
         // Held until the agent has ended.
         let mut stopped = false;
-        let (held, equipped, mut refusals) = match ready {
-            Some(ready) => (Some(ready.held), self.told(&worktree, ready.ports), ready.refusals),
-            None => (None, self.equip(agent, task, &worktree)?, None),
+        let (held, folders, equipped, mut refusals) = match ready {
+            Some(Ready { held, folders, ports, refusals, .. }) => {
+                (Some(held), Some(folders), self.told(&worktree, ports), refusals)
+            }
+            None => (None, None, self.equip(agent, task, &worktree)?, None),
         };
         let equipment = match equipped {
             Equipped::With(equipment) => Ok(equipment),
@@ -74,6 +79,8 @@ impl Job {
             Equipped::Stopping => return Ok(Vec::new()),
         };
         env.extend(equipment.iter().flat_map(|equipment| equipment.env.clone()));
+        let mut desk = self.desk(agent, task, attempt, folders)?;
+        env.extend(desk.env());
         let verdict_file = temporary.join("verdict");
         if let Some(change) = &task_spec.review {
             env.insert("QUORATE_REVIEW".into(), change.as_str().into());
@@ -87,7 +94,7 @@ impl Job {
             }
             Ok(None)
         } else {
-            terms::sandbox(&self.shared, kit, spec, &worktree, &temporary, &mut env)
+            terms::sandbox(&self.shared, kit, spec, &worktree, &temporary, desk.folders(), &mut env)
         };
         if task_spec.review.is_some() && spec.sandbox.is_none() {
             enclose::make_temporary(&temporary).map_err(|error| Error::Io {
@@ -106,7 +113,7 @@ impl Job {
             _ => None,
         };
         let (sandbox, refusal) = match sandbox {
-            Ok(sandbox) => (sandbox, None),
+            Ok(sandbox) => (sandbox, desk.refusal.take()),
             Err(error) => (None, Some(error.to_string())),
         };
         refusals = refusals.or_else(|| terms::refusals(sandbox.as_ref()));
@@ -142,7 +149,7 @@ impl Job {
         let spawned = match (&equipment, refusal) {
             (Err(reason), _) => Err(reason.clone()),
             (Ok(_), Some(reason)) => Err(reason),
-            (Ok(_), None) => self.begin(held, spec, &temporary, &mut command, &mut refusals),
+            (Ok(_), None) => self.begin(held, spec, &temporary, desk.folders(), &mut command, &mut refusals),
         };
         let waited = match spawned {
             Ok(running) => {
@@ -152,8 +159,6 @@ impl Job {
                 let follower = follower.insert(Follower::new(&command.stdout, spec.usage));
                 let (mut running, mut told, mut tell_from) = (running, Amount::default(), Instant::now());
                 let ended = loop {
-                    let watched = spec.usage != Source::None || refusals.is_some();
-                    let look = if watched { LOOK } else { NEVER };
                     let heard = |note| match note {
                         Note::Idle { silent } => self.tell(Record::AgentIdle {
                             agent: agent.clone(),
@@ -162,10 +167,11 @@ impl Job {
                             silent,
                         }),
                     };
-                    running = match running.wait_for(look, heard) {
+                    running = match running.wait_for(LOOK, heard) {
                         Ok(ended) => break ended,
                         Err(running) => running,
                     };
+                    desk.look(self, &secrets);
                     if let Some(refusals) = &refusals {
                         self.tell_refused(agent, task, attempt, refusals.take_new(), &secrets);
                     }
@@ -185,6 +191,7 @@ impl Job {
             }
             Err(reason) => Err(reason),
         };
+        let newest = desk.newest();
         if let Some(refusals) = &refusals {
             self.tell_refused(agent, task, attempt, refusals.take_all(), &secrets);
         }
@@ -218,7 +225,10 @@ impl Job {
         ended.last_words = last_words(&[&command.stderr, &command.stdout], &secrets);
         ended.stdout = self.keep_output(&command.stdout, &secrets)?;
         ended.stderr = self.keep_output(&command.stderr, &secrets)?;
-        Ok(vec![Record::AgentEnded(Box::new(ended))])
+        let mut records = desk.close(self, &ended, newest, &secrets)?;
+        records.extend(self.checkpoint(&ended, base)?);
+        records.push(Record::AgentEnded(Box::new(ended)));
+        Ok(records)
     }
 
     /// Lets an agent that was started ahead become the command, or starts one: where there is none, and where it failed
@@ -228,6 +238,7 @@ impl Job {
         held: Option<Held>,
         spec: &AgentSpec,
         temporary: &Path,
+        folders: &Folders,
         command: &mut Command,
         refusals: &mut Option<Refusals>,
     ) -> Result<Running, String> {
@@ -247,7 +258,7 @@ impl Job {
                 Err(_) => {
                     let kit = &self.state.started.spec.worktree;
                     let (worktree, env) = (&command.cwd, &mut command.env);
-                    let sandbox = terms::sandbox(&self.shared, kit, spec, worktree, temporary, env);
+                    let sandbox = terms::sandbox(&self.shared, kit, spec, worktree, temporary, folders, env);
                     command.sandbox = sandbox.map_err(|error| error.to_string())?;
                     *refusals = terms::refusals(command.sandbox.as_ref());
                 }

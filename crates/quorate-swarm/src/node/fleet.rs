@@ -16,6 +16,7 @@ use quorate_agents::{Command, Held, SpawnError, Stdin, hold_ahead};
 use quorate_base::GitOid;
 
 use super::equip::furnish;
+use super::exchange::Folders;
 use super::{Shared, terms};
 use crate::enclose;
 use crate::git;
@@ -70,6 +71,7 @@ pub(super) struct Ready {
     pub(super) held: Held,
     pub(super) worktree: PathBuf,
     pub(super) temporary: PathBuf,
+    pub(super) folders: Folders,
     pub(super) ports: Option<Block>,
     /// What its proxy refuses.
     pub(super) refusals: Option<Refusals>,
@@ -100,6 +102,8 @@ enum Error {
     Spawn(#[from] SpawnError),
     #[error("{}: {source}", path.display())]
     Folder { path: PathBuf, source: std::io::Error },
+    #[error("{0}")]
+    Exchange(String),
     #[error("no ports are free")]
     Ports,
 }
@@ -278,6 +282,7 @@ impl Ready {
         if made.is_err() {
             let _ = shared.repository.remove_worktree(&worktree);
             let _ = git::remove_folder(&shared.run.temporary().join(label));
+            let _ = git::remove_folder(&shared.run.exchanges().join(label));
         }
         made
     }
@@ -301,7 +306,9 @@ impl Ready {
         std::fs::create_dir_all(&folder).map_err(|source| Error::Folder { path: folder.clone(), source })?;
         let output = ["out", "err"].map(|end| folder.join(format!("{label}.{end}")));
         let (mut env, _) = terms::passed(shared, agent)?;
-        let sandbox = terms::sandbox(shared, kit, agent, worktree, &temporary, &mut env)?;
+        let folders = Folders::make(shared.run.exchanges().join(label))
+            .map_err(|error| Error::Exchange(error.to_string()))?;
+        let sandbox = terms::sandbox(shared, kit, agent, worktree, &temporary, &folders, &mut env)?;
         let refusals = terms::refusals(sandbox.as_ref());
         let command = Command {
             program: shared.program(&agent.program),
@@ -316,7 +323,16 @@ impl Ready {
             marker: run.run.to_string(),
         };
         let held = hold_ahead(&command, &shared.stage, &shared.containment)?;
-        Ok(Self { held, worktree: worktree.to_owned(), temporary, ports, refusals, base: head, output })
+        Ok(Self {
+            held,
+            worktree: worktree.to_owned(),
+            temporary,
+            folders,
+            ports,
+            refusals,
+            base: head,
+            output,
+        })
     }
 
     /// Brings its worktree to a commit and to where a launch has its own; ended where that fails.
@@ -335,6 +351,7 @@ impl Ready {
         drop(self.held);
         let _ = shared.repository.remove_worktree(&self.worktree);
         let _ = git::remove_folder(&self.temporary);
+        self.folders.remove();
         for file in &self.output {
             let _ = std::fs::remove_file(file);
         }

@@ -6,7 +6,9 @@
 
 mod agent;
 mod ask;
+mod carry;
 mod equip;
+mod exchange;
 mod fleet;
 mod follow;
 mod landing;
@@ -28,6 +30,7 @@ use quorate_agents::{Containment, Control};
 use quorate_base::{AgentId, BallotId, ChangeId, TaskId, Timestamp, ValidatorId};
 
 use crate::decide::decide;
+use crate::exchange::{Posted, judge};
 use crate::git::{self, PrivateRepository};
 use crate::journal::{self, Journal};
 use crate::nodes;
@@ -60,6 +63,8 @@ pub enum Error {
     Git(#[from] git::Error),
     #[error(transparent)]
     Store(#[from] store::Error),
+    #[error(transparent)]
+    Exchange(#[from] crate::exchange::Error),
     #[error(transparent)]
     Secrets(#[from] secrets::Error),
     #[error("{what}: {source}")]
@@ -139,6 +144,8 @@ struct Shared {
     validator: Vec<std::ffi::OsString>,
     stage: Vec<std::ffi::OsString>,
     fleet: Fleet,
+    /// Held while a message is put into an inbox, and while inboxes change places.
+    deliveries: Mutex<()>,
 }
 
 /// Identifies work in hand: the same work is not started twice.
@@ -170,6 +177,8 @@ impl From<&Work> for Key {
 enum News {
     /// A fact on the way; the work goes on.
     Record(Record),
+    /// A message of an agent's, of which nobody has asked yet whether it may be sent.
+    Posted(Posted),
     /// The work is over, with what came of it.
     Done(Key, Result<Vec<Record>, Error>),
 }
@@ -351,6 +360,10 @@ impl Node {
     fn take(&mut self, news: News, in_hand: &mut BTreeMap<Key, InHand>) -> Result<(), Error> {
         match news {
             News::Record(record) => self.commit(vec![record]),
+            News::Posted(posted) => {
+                let record = judge(&self.state, posted);
+                self.commit(vec![record])
+            }
             News::Done(key, answer) => {
                 let cancelled = in_hand.remove(&key).is_some_and(|work| {
                     let pulled = work.leash.pulled().is_some();
@@ -389,6 +402,7 @@ impl Node {
             let stamped = Stamped { seq, time: now, record };
             self.state.apply(&stamped)?;
             self.clean_after(&stamped.record);
+            self.hand_over(&stamped)?;
             (self.surroundings.observer)(&stamped, &self.state);
         }
         Ok(())
@@ -438,7 +452,12 @@ impl Node {
             Work::Land { change, .. } | Work::Prepare { change, .. } => (Some(change), None),
             Work::Harvest { .. } | Work::Launch { .. } => (None, None),
         };
-        Arc::new(self.state.about(change, ballot))
+        let mut view = self.state.about(change, ballot);
+        if let Work::Launch { task, .. } = work {
+            let after = self.state.task_spec(task).map_or(&[][..], |spec| &spec.after);
+            view.exchange = self.state.exchange.about(task, after);
+        }
+        Arc::new(view)
     }
 }
 
@@ -486,6 +505,7 @@ impl Shared {
             }
         }
         git::remove_folder(&self.run.temporary())?;
+        git::remove_folder(&self.run.exchanges())?;
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use quorate_agents::Containment;
 use quorate_base::{AgentId, ChangeId, GitOid, RunId, TaskId, Timestamp};
@@ -233,6 +233,9 @@ impl Node {
         let lost = node.state.interrupted();
         let used: Vec<Amount> =
             lost.iter().map(|(agent, task, attempt)| node.used_by_lost(agent, task, *attempt)).collect();
+        // Before their worktrees go.
+        let checkpoints = node.checkpoints(&lost)?;
+        node.commit(checkpoints)?;
         node.shared.sweep(&keep)?;
         let resumption = Resumption {
             orphans: u32::try_from(orphans).unwrap_or(u32::MAX),
@@ -289,6 +292,7 @@ impl Node {
             validator: surroundings.validator.clone(),
             stage: surroundings.stage.clone(),
             fleet: Fleet::new(&state.started.spec),
+            deliveries: Mutex::new(()),
         };
         Self {
             state,

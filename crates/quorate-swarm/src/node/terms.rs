@@ -9,6 +9,7 @@ use quorate_agents::{Limits, Network, Sandbox};
 use quorate_base::Millis;
 
 use super::Shared;
+use super::exchange::Folders;
 use crate::enclose::{self, Enclosing};
 use crate::kit::spec::WorktreeSpec;
 use crate::secrets::{self, Secrets};
@@ -67,6 +68,7 @@ pub(super) fn sandbox(
     agent: &AgentSpec,
     worktree: &Path,
     temporary: &Path,
+    folders: &Folders,
     env: &mut BTreeMap<OsString, OsString>,
 ) -> Result<Option<Sandbox>, enclose::Error> {
     let Some(sandbox) = &agent.sandbox else { return Ok(None) };
@@ -74,7 +76,8 @@ pub(super) fn sandbox(
     enclose::make_temporary(temporary)?;
     // What agents share of downloads lies in the store, of which they see nothing else.
     let caches = (!kit.caches.is_empty()).then(|| shared.workspace.store_dir().join("caches"));
-    let own: Vec<&Path> = caches.as_deref().into_iter().collect();
+    let written = folders.written();
+    let own: Vec<&Path> = caches.iter().chain(&written).map(PathBuf::as_path).collect();
     let enclosing = Enclosing {
         spec: sandbox,
         store: &shared.workspace.store_dir(),
@@ -83,6 +86,7 @@ pub(super) fn sandbox(
         worktree,
         temporary,
         own: &own,
+        shown: &folders.read(),
         env,
     };
     enclosing.sandbox().map(Some)

@@ -113,6 +113,7 @@ struct RawSwarm {
     agents_at_once: Option<Spanned<u32>>,
     wall: Option<Millis>,
     schedule: Option<Schedule>,
+    artifacts_max: Option<ByteCount>,
     topology: Option<Spanned<Topology>>,
     #[serde(default)]
     placement: Placement,
@@ -143,6 +144,7 @@ struct RawAgent {
     scale: Option<Spanned<RawScale>>,
     attempts: Option<Spanned<u32>>,
     fleet: Option<Spanned<u32>>,
+    carry_on: Option<bool>,
     #[serde(default)]
     retry: RawRetry,
     #[serde(default)]
@@ -355,6 +357,7 @@ pub fn parse(origin: &str, text: &str, detected: &BTreeMap<String, CheckEntry>) 
         placement: raw.swarm.placement,
         steal: raw.swarm.steal.unwrap_or(true),
         budget,
+        artifacts_max: raw.swarm.artifacts_max.unwrap_or(super::artifacts_max_default()),
         agents,
         tasks,
         gate,
@@ -714,6 +717,7 @@ impl Place<'_> {
             scale: scale.transpose()?,
             attempts: raw.attempts.as_ref().map_or(Ok(1), |count| self.positive(count, "attempts", 100))?,
             fleet: raw.fleet.as_ref().map_or(Ok(0), |fleet| self.fleet(fleet))?,
+            carry_on: raw.carry_on.unwrap_or(false),
             retry: raw.retry.resolve(),
             restart: raw.restart.resolve(),
             budget: self.budget(raw.budget.as_ref())?,

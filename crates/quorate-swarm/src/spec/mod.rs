@@ -52,6 +52,9 @@ pub struct RunSpec {
     pub steal: bool,
     #[serde(default)]
     pub budget: RunBudget,
+    /// The most bytes of files that one launch leaves for others.
+    #[serde(default = "artifacts_max_default")]
+    pub artifacts_max: ByteCount,
     pub agents: BTreeMap<String, AgentSpec>,
     pub tasks: Vec<TaskSpec>,
     pub gate: GateSpec,
@@ -78,6 +81,11 @@ impl Default for NodeSpec {
     fn default() -> Self {
         Self { memory_warn: Bound::Percent(15), memory_critical: Bound::Percent(10) }
     }
+}
+
+/// Enough for what a build leaves, and no more than a few launches together can be copied of in seconds.
+pub const fn artifacts_max_default() -> ByteCount {
+    ByteCount::mib(256)
 }
 
 const fn yes() -> bool {
@@ -122,6 +130,9 @@ pub struct AgentSpec {
     /// Agents that are started before there is a task for them.
     #[serde(default)]
     pub fleet: u32,
+    /// An attempt begins with the files of the one that failed before it.
+    #[serde(default)]
+    pub carry_on: bool,
     #[serde(default)]
     pub retry: Retry,
     #[serde(default)]

@@ -169,6 +169,7 @@ impl Preset {
             scale: None,
             attempts: 1,
             fleet: 0,
+            carry_on: false,
             retry: Retry::default(),
             restart: Restart::default(),
             budget: Budget::default(),

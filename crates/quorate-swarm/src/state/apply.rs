@@ -12,6 +12,7 @@ use super::{
     TaskState, review,
 };
 use crate::budget::{Account, Ledger};
+use crate::exchange::{Artifact, Carried, Previous};
 use crate::pressure::Level;
 use crate::record::{AgentEnded, AgentOutcome, Opinion, Record, RunStarted, Stamped, TaskOutcome};
 use crate::topology::Shape;
@@ -61,6 +62,7 @@ impl State {
             deaths: BTreeMap::new(),
             ledger: ledger(started, first.time),
             over_budget: false,
+            exchange: Default::default(),
             launches: Vec::new(),
             refused_connections: Vec::new(),
             changes: BTreeMap::new(),
@@ -117,6 +119,7 @@ impl State {
                     set_aside: *set_aside,
                 };
                 self.agenda.taken(task, agent);
+                self.exchange.begins(task);
                 self.crew.starting(agent, task, *time, *seq).map_err(|error| wrong(error.to_string()))?;
                 let name = self.started.spec.declaration(agent).map(|(name, _)| name.to_owned());
                 self.ledger.set_aside(&name.unwrap_or_default(), task, *set_aside);
@@ -251,8 +254,12 @@ impl State {
                     None => TaskState::Harvest { agent: ended.agent.clone(), attempt: ended.attempt, base },
                 };
                 match task.clone() {
-                    TaskState::Waiting { not_before, .. } => self.agenda.waits(&ended.task, not_before),
+                    TaskState::Waiting { not_before, .. } => {
+                        self.exchange.failed(&ended.task, Previous::of(ended));
+                        self.agenda.waits(&ended.task, not_before);
+                    }
                     TaskState::Closed { outcome } => {
+                        self.exchange.over(&ended.task);
                         self.over_budget |= matches!(outcome, TaskOutcome::OverBudget { .. });
                         let done = matches!(outcome, TaskOutcome::Reviewed { .. });
                         self.agenda.ended(&ended.task, done);
@@ -272,6 +279,7 @@ impl State {
                     TaskState::Waiting { attempts: attempt.saturating_sub(1), not_before: Timestamp(0) },
                 );
                 self.agenda.waits(task, Timestamp(0));
+                self.exchange.failed(task, Previous::lost(*attempt));
                 if matches!(was, TaskState::Running { .. }) {
                     *self.deaths.entry(task.clone()).or_default() += 1;
                 }
@@ -280,10 +288,18 @@ impl State {
                     self.crew.ended(agent, None, *time, *seq).map_err(|error| wrong(error.to_string()))?;
                 }
             }
+            Record::ArtifactKept { .. }
+            | Record::ArtifactsRefused { .. }
+            | Record::MessageSent(_)
+            | Record::MessageRefused { .. }
+            | Record::MessagesDelivered { .. }
+            | Record::Checkpoint { .. }
+            | Record::CheckpointRefused { .. } => self.handed_over(stamped)?,
             Record::TaskClosed { task, outcome } => {
                 *self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))? =
                     TaskState::Closed { outcome: outcome.clone() };
                 self.over_budget |= matches!(outcome, TaskOutcome::OverBudget { .. });
+                self.exchange.over(task);
                 // Nothing to do is as good as done.
                 self.agenda.ended(task, *outcome == TaskOutcome::NoChange);
             }
@@ -292,6 +308,7 @@ impl State {
                     *self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))? =
                         TaskState::Proposed { change: proposed.change.clone() };
                     self.agenda.proposed(task);
+                    self.exchange.over(task);
                 }
                 let state = ChangeState {
                     proposed: proposed.clone(),
@@ -406,6 +423,32 @@ impl State {
         Ok(())
     }
 
+    /// What agents hand to each other.
+    fn handed_over(&mut self, Stamped { seq, time, record }: &Stamped) -> Result<(), Inconsistent> {
+        let known = |task: &TaskId| match self.tasks.contains_key(task) {
+            true => Ok(()),
+            false => Err(Inconsistent { seq: *seq, what: format!("no task {task}") }),
+        };
+        match record {
+            Record::ArtifactKept { task, name, digest, bytes } => {
+                known(task)?;
+                self.exchange.kept(task, name, Artifact { digest: *digest, bytes: *bytes });
+            }
+            Record::MessageSent(message) => self.exchange.sent(*seq, *time, message),
+            Record::MessagesDelivered { agent, task, through } => {
+                self.exchange.delivered(agent, task, (*through).min(*seq));
+            }
+            Record::Checkpoint { task, attempt, base, commit, tree } => {
+                known(task)?;
+                let (base, commit, tree) = (base.clone(), commit.clone(), tree.clone());
+                self.exchange.carry(task, Carried { attempt: *attempt, base, commit, tree });
+            }
+            Record::CheckpointRefused { task, .. } => self.exchange.carry_nothing(task),
+            _ => {}
+        }
+        Ok(())
+    }
+
     /// Whether a launch does not count as an attempt: the node ended it for want of memory, and that has not happened to
     /// the task often.
     fn spared(&self, ended: &AgentEnded) -> bool {
@@ -417,7 +460,7 @@ impl State {
     }
 
     /// Where a task stands after a launch; `None` where its worktree is to be read.
-    fn after_launch(&self, ended: &AgentEnded, time: Timestamp) -> Option<TaskState> {
+    pub(crate) fn after_launch(&self, ended: &AgentEnded, time: Timestamp) -> Option<TaskState> {
         if ended.outcome.succeeded() {
             let reviews = self.task_spec(&ended.task).is_some_and(|task| task.review.is_some());
             let silent = || Opinion { accepted: false, reason: "the reviewer gave no verdict".into() };

@@ -18,6 +18,7 @@ use quorate_consensus::ballot::Verdict;
 use quorate_evidence::dsse::{Envelope, Signature};
 
 use crate::budget::{Amount, Ledger};
+use crate::exchange::Exchange;
 use crate::lease::Leases;
 use crate::pressure::Level;
 use crate::record::{AgentEnded, ChangeProposed, Opinion, RunOutcome, RunStarted, Step, TaskOutcome};
@@ -61,6 +62,8 @@ pub struct State {
     pub ledger: Ledger,
     /// A task was given up because a budget was used up.
     pub(crate) over_budget: bool,
+    /// What agents have handed over.
+    pub exchange: Exchange,
     /// Every launch that ended, in order.
     pub launches: Vec<AgentEnded>,
     /// What launches were refused to connect to.
@@ -265,6 +268,7 @@ impl State {
             deaths: BTreeMap::new(),
             ledger: Ledger::default(),
             over_budget: self.over_budget,
+            exchange: Exchange::default(),
             launches: Vec::new(),
             refused_connections: Vec::new(),
             changes: changes.into_iter().collect(),

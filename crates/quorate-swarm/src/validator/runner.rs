@@ -94,6 +94,7 @@ impl<'a> ProcessRunner<'a> {
             worktree: cwd,
             temporary: &temporary,
             own: &[target],
+            shown: &[],
             env,
         };
         enclosing.sandbox().map(Some)

@@ -109,6 +109,7 @@ pub(crate) fn certify(here: &Path, args: &cli::Certify, printer: &Printer) -> an
         agents_at_once: 1,
         wall: quorate_base::Millis(gate.timeout.0.saturating_mul(4)),
         schedule: quorate_swarm::spec::Schedule::default(),
+        artifacts_max: quorate_swarm::spec::artifacts_max_default(),
         topology: Default::default(),
         placement: Default::default(),
         steal: false,

@@ -138,6 +138,7 @@ fn from_agent(here: &Path, name: &str, objective: &Path, printer: &Printer) -> a
         agents_at_once: 1,
         wall: quorate_base::Millis::from_secs(4 * 3600),
         schedule: quorate_swarm::spec::Schedule::default(),
+        artifacts_max: quorate_swarm::spec::artifacts_max_default(),
         topology: quorate_swarm::topology::Topology::default(),
         placement: quorate_swarm::spec::Placement::default(),
         steal: true,

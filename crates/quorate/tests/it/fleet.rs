@@ -10,7 +10,11 @@ use crate::room::{Answer, CHECKS, Room, marked};
 
 /// One agent after the other, of which the first waits in its worktree until a file says that it may end.
 fn file(fleet: u32, gate: &str, second: &str, more: &str) -> String {
-    let first = format!("while ! [ -e {gate} ]; do sleep 0.02; done; echo one > one.txt");
+    let first = format!(
+        "while ! [ -e {gate} ]; do sleep 0.02; done; echo one > one.txt; \
+         echo handed over > $QUORATE_OUT/note; mkdir $QUORATE_OUTBOX/second; echo hello > $QUORATE_OUTBOX/second/.m; \
+         mv $QUORATE_OUTBOX/second/.m $QUORATE_OUTBOX/second/m"
+    );
     let tasks = "[[tasks]]\nid = \"first\"\nagent = \"first\"\n[[tasks]]\nid = \"second\"\nagent = \"second\"\nafter = [\"first\"]\n";
     format!(
         "objective = \"x\"\n[agents.first]\nprogram = \"sh\"\nargs = [\"-c\", \"{first}\"]\nsandbox.enabled = false\n\
@@ -175,4 +179,18 @@ fn a_hundred_and_fifty_agents_work_at_once() {
     let agents = summary["agents"].as_array().unwrap();
     assert_eq!(agents.len(), count, "{summary:#}");
     assert!(agents.iter().all(|agent| agent["exit"] == "exit 0"), "{summary:#}");
+}
+
+#[test]
+fn what_agents_hand_over_reaches_one_that_was_started_before_it_was_known_whom_for() {
+    let second = "cat $QUORATE_IN/first/note > got.txt; cat $QUORATE_INBOX/*.json >> got.txt; echo back > $QUORATE_OUT/reply; \
+                  echo no > $QUORATE_IN/x || echo read only >> got.txt";
+    let waiting = Waiting::start(1, second, "");
+    let (room, summary) = waiting.finish();
+    assert!(from_the_fleet(launch(&summary, "second")), "{summary:#}");
+    let branch = summary["branch"].as_str().unwrap();
+    let got = room.git(&["show", &format!("{branch}:got.txt")]);
+    assert!(got.starts_with("handed over\n") && got.contains("hello") && got.contains("read only"), "{got}");
+    let artifacts = summary["artifacts"].to_string();
+    assert!(artifacts.contains("reply"), "{artifacts}");
 }

@@ -8,6 +8,7 @@ mod bus;
 mod certify;
 mod egress;
 mod example;
+mod exchange;
 mod fleet;
 mod kit;
 mod limits;
