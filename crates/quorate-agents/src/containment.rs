@@ -210,6 +210,20 @@ impl Group {
         fs::write(self.path.join("cgroup.kill"), "1").is_ok()
     }
 
+    /// Stops everything in the group where it is; whoever is started in it later stands still too.
+    pub(crate) fn freeze(&self) -> bool {
+        fs::write(self.path.join("cgroup.freeze"), "1").is_ok()
+    }
+
+    pub(crate) fn thaw(&self) {
+        let _ = fs::write(self.path.join("cgroup.freeze"), "0");
+    }
+
+    /// Whether [`Group::freeze`] can work.
+    pub(crate) fn can_freeze(&self) -> bool {
+        self.path.join("cgroup.freeze").exists()
+    }
+
     pub(crate) fn pids(&self) -> Vec<u32> {
         pids_below(&self.path)
     }

@@ -20,5 +20,5 @@ pub use containment::{Containment, Layer};
 pub use orphans::{Reaped, reap_orphans};
 pub use output::{ends, redact_copy};
 pub use sandbox::{Network, Sandbox, SandboxLayer};
-pub use supervise::{Cancel, Ended, Outcome, Running, SpawnError, Usage, WaitError, spawn};
+pub use supervise::{Control, Ended, Outcome, Running, SpawnError, Usage, WaitError, spawn};
 pub use sys::kill_self;

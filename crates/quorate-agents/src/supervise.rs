@@ -52,9 +52,13 @@ pub enum Outcome {
 /// What a tree used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
+    /// Without the time in which it was paused.
     pub wall: Millis,
+    pub paused: Millis,
     /// User and system time, summed over the tree as far as it was seen.
     pub cpu: Millis,
+    /// Sum of resident memory when last looked; nothing once the tree has ended.
+    pub memory: ByteCount,
     /// Largest sum of resident memory seen; pages shared within the tree count each time.
     pub memory_peak: ByteCount,
 }
@@ -105,23 +109,48 @@ pub enum WaitError {
 #[derive(Debug)]
 pub struct Running {
     pid: u32,
-    cancel: Cancel,
-    usage: Arc<Mutex<Usage>>,
+    control: Control,
     ended: Receiver<Result<Ended, WaitError>>,
     thread: thread::JoinHandle<()>,
 }
 
-/// Ends a process from anywhere.
+/// Ends, pauses or looks at a process from anywhere. Nothing here waits.
 #[derive(Debug, Clone)]
-pub struct Cancel {
-    wanted: Arc<AtomicBool>,
+pub struct Control {
+    wishes: Arc<Wishes>,
     bell: Arc<OwnedFd>,
+    usage: Arc<Mutex<Usage>>,
 }
 
-impl Cancel {
-    /// Asks for the end of the tree; politely first, surely after the grace time. Does not wait.
+#[derive(Debug, Default)]
+struct Wishes {
+    cancel: AtomicBool,
+    pause: AtomicBool,
+}
+
+impl Control {
+    /// Asks for the end of the tree; politely first, surely after the grace time.
     pub fn cancel(&self) {
-        self.wanted.store(true, Ordering::SeqCst);
+        self.wish(&self.wishes.cancel, true);
+    }
+
+    /// Stops the whole tree where it is. Its wall time stands still too.
+    pub fn pause(&self) {
+        self.wish(&self.wishes.pause, true);
+    }
+
+    /// Lets a paused tree go on.
+    pub fn resume(&self) {
+        self.wish(&self.wishes.pause, false);
+    }
+
+    /// What the tree had used when it was last looked at.
+    pub fn usage_now(&self) -> Usage {
+        *self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wish(&self, what: &AtomicBool, value: bool) {
+        what.store(value, Ordering::SeqCst);
         // The supervisor also looks by itself; the bell only makes it look now.
         let _ = rustix::io::write(&*self.bell, &1_u64.to_ne_bytes());
     }
@@ -132,13 +161,8 @@ impl Running {
         self.pid
     }
 
-    pub fn cancel_handle(&self) -> Cancel {
-        self.cancel.clone()
-    }
-
-    /// What the tree has used when it was last looked at.
-    pub fn usage_now(&self) -> Usage {
-        *self.usage.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn control(&self) -> Control {
+        self.control.clone()
     }
 
     /// Waits for the end of the whole tree, so long at most; then it is given back.
@@ -169,16 +193,11 @@ pub fn spawn(command: &Command, containment: &Containment) -> Result<Running, Sp
         eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
             .map_err(|errno| SpawnError::System(errno.into()))?,
     );
-    let cancel = Cancel { wanted: Arc::new(AtomicBool::new(false)), bell };
-    let usage = Arc::new(Mutex::new(Usage::default()));
+    let control = Control { wishes: Arc::default(), bell, usage: Arc::new(Mutex::new(Usage::default())) };
     let (started, is_started) = mpsc::sync_channel(1);
     let (ended, is_ended) = mpsc::sync_channel(1);
-    let supervisor = Supervisor {
-        command: command.clone(),
-        containment: containment.clone(),
-        cancel: cancel.clone(),
-        usage: Arc::clone(&usage),
-    };
+    let supervisor =
+        Supervisor { command: command.clone(), containment: containment.clone(), control: control.clone() };
     let thread = thread::Builder::new()
         .name("supervisor".into())
         .stack_size(256 << 10)
@@ -192,14 +211,13 @@ pub fn spawn(command: &Command, containment: &Containment) -> Result<Running, Sp
         .map_err(SpawnError::System)?;
     let pid =
         is_started.recv().map_err(|_| SpawnError::System(io::Error::other("the supervisor is gone")))??;
-    Ok(Running { pid, cancel, usage, ended: is_ended, thread })
+    Ok(Running { pid, control, ended: is_ended, thread })
 }
 
 struct Supervisor {
     command: Command,
     containment: Containment,
-    cancel: Cancel,
-    usage: Arc<Mutex<Usage>>,
+    control: Control,
 }
 
 /// A live process and what its supervisor knows about it.
@@ -218,8 +236,21 @@ struct Live {
     searched: Instant,
     peak: u64,
     cpu_ms: u64,
-    cancel: Cancel,
-    usage: Arc<Mutex<Usage>>,
+    control: Control,
+    pause: Pause,
+}
+
+/// Time in which the tree stood still because the node wanted it to.
+#[derive(Debug, Default)]
+struct Pause {
+    since: Option<Instant>,
+    before: Duration,
+}
+
+impl Pause {
+    fn total(&self) -> Duration {
+        self.before + self.since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
 }
 
 static TOKENS: AtomicU64 = AtomicU64::new(0);
@@ -278,8 +309,8 @@ impl Supervisor {
             searched: began,
             peak: 0,
             cpu_ms: 0,
-            cancel: self.cancel,
-            usage: self.usage,
+            control: self.control,
+            pause: Pause::default(),
         })
     }
 
@@ -330,6 +361,7 @@ impl Live {
             if self.wait_until_ended(interval)? {
                 break None;
             }
+            self.heed_pause();
             if let Some(reason) = self.exceeded() {
                 let at_once = matches!(reason, Outcome::MemoryLimit | Outcome::OutputLimit);
                 self.end(if at_once { Duration::ZERO } else { self.limits.grace.to_duration() })?;
@@ -338,7 +370,7 @@ impl Live {
         };
         self.look();
         let (status, used) = sys::wait(self.pid)?;
-        let wall = Millis::from(self.began.elapsed());
+        let wall = self.worked();
         self.kill_leftovers();
         let out_of_memory = self.group.as_ref().is_some_and(Group::ran_out_of_memory);
         let outcome = match forced {
@@ -352,8 +384,10 @@ impl Live {
         };
         let peak = self.group.as_ref().and_then(Group::memory_peak).unwrap_or(self.peak);
         let usage = Usage {
-            wall,
+            wall: wall.into(),
+            paused: self.pause.total().into(),
             cpu: Millis(self.cpu_ms.max(used.cpu_ms)),
+            memory: ByteCount(0),
             memory_peak: ByteCount(peak.max(used.peak_bytes)),
         };
         let [stdout_bytes, stderr_bytes] = self.output_bytes();
@@ -376,33 +410,89 @@ impl Live {
         layers
     }
 
+    /// Wall time without that in which the tree was paused.
+    fn worked(&self) -> Duration {
+        self.began.elapsed().saturating_sub(self.pause.total())
+    }
+
     fn interval(&self) -> Duration {
+        if self.pause.since.is_some() {
+            // However little of its time is left.
+            return LOOK;
+        }
         let near = self.peak > self.limits.memory.0 / 2;
         let interval = if near || self.began.elapsed() < INFANCY { LOOK_CLOSE } else { LOOK };
-        let left = self.limits.wall.to_duration().saturating_sub(self.began.elapsed());
+        let left = self.limits.wall.to_duration().saturating_sub(self.worked());
         interval.min(left.max(Duration::from_millis(1)))
     }
 
     /// Waits for the leader's end or a cancellation, at most this long; whether the leader has ended.
     fn wait_until_ended(&self, patience: Duration) -> io::Result<bool> {
-        let bell = &*self.cancel.bell;
+        let bell = &*self.control.bell;
         let mut fds = [PollFd::new(&self.pidfd, PollFlags::IN), PollFd::new(bell, PollFlags::IN)];
         let timeout = rustix::event::Timespec {
             tv_sec: i64::try_from(patience.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(patience.subsec_nanos()),
         };
         match poll(&mut fds, Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(fds[0].revents().contains(PollFlags::IN)),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {
+                // Heard; what was wished for is looked at next.
+                let _ = rustix::io::read(bell, &mut [0_u8; 8]);
+                Ok(fds[0].revents().contains(PollFlags::IN))
+            }
             Err(errno) => Err(errno.into()),
+        }
+    }
+
+    /// Pauses or resumes as the node wishes.
+    fn heed_pause(&mut self) {
+        let wanted = self.control.wishes.pause.load(Ordering::SeqCst);
+        match (wanted, self.pause.since) {
+            (true, since) => {
+                let frozen = self.group.as_ref().is_some_and(Group::can_freeze);
+                if frozen && since.is_none() {
+                    let _ = self.group.as_ref().is_some_and(Group::freeze);
+                } else if !frozen {
+                    // Again at every look: somebody may have been started, or woken up, since.
+                    self.signal_members(Signal::STOP);
+                }
+                self.pause.since = since.or_else(|| Some(Instant::now()));
+            }
+            (false, Some(since)) => {
+                self.wake();
+                self.pause.before += since.elapsed();
+                self.pause.since = None;
+            }
+            (false, None) => {}
+        }
+    }
+
+    /// Lets the tree go on.
+    fn wake(&mut self) {
+        if self.pause.since.is_none() {
+            return;
+        }
+        if let Some(group) = self.group.as_ref().filter(|group| group.can_freeze()) {
+            group.thaw();
+        } else {
+            self.signal_members(Signal::CONT);
+        }
+    }
+
+    fn signal_members(&mut self, signal: Signal) {
+        for pid in self.members().keys() {
+            if let Some(pid) = i32::try_from(*pid).ok().and_then(Pid::from_raw) {
+                let _ = kill_process(pid, signal);
+            }
         }
     }
 
     /// The limit that has been passed, if one has.
     fn exceeded(&mut self) -> Option<Outcome> {
-        if self.cancel.wanted.load(Ordering::SeqCst) {
+        if self.control.wishes.cancel.load(Ordering::SeqCst) {
             return Some(Outcome::Cancelled);
         }
-        if self.began.elapsed() >= self.limits.wall.to_duration() {
+        if self.worked() >= self.limits.wall.to_duration() {
             return Some(Outcome::WallLimit);
         }
         let resident = self.look();
@@ -429,11 +519,13 @@ impl Live {
         self.peak = self.peak.max(resident);
         self.cpu_ms = self.cpu_ms.max(cpu);
         let now = Usage {
-            wall: self.began.elapsed().into(),
+            wall: self.worked().into(),
+            paused: self.pause.total().into(),
             cpu: Millis(self.cpu_ms),
+            memory: ByteCount(resident),
             memory_peak: ByteCount(self.peak),
         };
-        *self.usage.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        *self.control.usage.lock().unwrap_or_else(PoisonError::into_inner) = now;
         resident
     }
 
@@ -459,6 +551,8 @@ impl Live {
             if let Some(leader) = leader {
                 let _ = kill_process_group(leader, Signal::TERM);
             }
+            // Nobody who stands still can answer.
+            self.wake();
             let deadline = Instant::now() + grace;
             // The bell has been heard; only the leader's end is waited for now.
             while Instant::now() < deadline {

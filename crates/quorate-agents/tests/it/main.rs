@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 mod sandbox;
+mod standstill;
 
 use quorate_agents::{
     Command, Containment, Ended, Limits, Outcome, SpawnError, Stdin, ends, reap_orphans, spawn,
@@ -173,7 +174,7 @@ fn a_cancelled_process_ends_with_everything_it_started() {
     while !room.out().contains("ready") {
         std::thread::yield_now();
     }
-    running.cancel_handle().cancel();
+    running.control().cancel();
     assert_eq!(running.wait().unwrap().outcome, Outcome::Cancelled);
     assert!(!alive(&room.folder.path().join("child")));
 }

@@ -124,7 +124,7 @@ impl Job {
         let waited = match spawned {
             Ok(running) => {
                 let pid = running.pid();
-                self.leash.hold(running.cancel_handle());
+                self.leash.hold(running.control());
                 self.tell(Record::AgentStarted { agent: agent.clone(), task: task.clone(), attempt, pid });
                 let follower = follower.insert(Follower::new(&command.stdout, spec.usage));
                 let (mut running, mut told, mut tell_from) = (running, Amount::default(), Instant::now());
@@ -138,7 +138,7 @@ impl Job {
                     if over.is_none() {
                         over = exceeded(used, set_aside);
                         if over.is_some() {
-                            running.cancel_handle().cancel();
+                            running.control().cancel();
                         }
                     }
                     if used != told && tell_from <= Instant::now() {

@@ -103,7 +103,7 @@ impl Job {
         let outcome = match quorate_agents::spawn(&command, &self.shared.containment) {
             Err(error) => return Ok(Err(error.to_string())),
             Ok(running) => {
-                self.leash.hold(running.cancel_handle());
+                self.leash.hold(running.control());
                 match running.wait() {
                     Err(error) => return Ok(Err(error.to_string())),
                     Ok(ended) => ended.outcome,

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use quorate_agents::{Cancel, Containment};
+use quorate_agents::{Containment, Control};
 use quorate_base::{AgentId, BallotId, ChangeId, TaskId, Timestamp, ValidatorId};
 
 use crate::decide::decide;
@@ -167,7 +167,7 @@ struct Leash(Arc<Mutex<LeashState>>);
 #[derive(Debug, Default)]
 struct LeashState {
     pulled: Option<Pull>,
-    process: Option<Cancel>,
+    process: Option<Control>,
 }
 
 /// Why a process is ended.
@@ -188,7 +188,7 @@ impl Leash {
         }
     }
 
-    fn hold(&self, process: Cancel) {
+    fn hold(&self, process: Control) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if state.pulled.is_some() {
             process.cancel();
