@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::budget::{Amount, Unit};
 use crate::lease::Wanted;
 use crate::spec::RunSpec;
+use crate::spec::task::Priority;
 
 /// One fact about a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -107,6 +108,11 @@ pub enum Record {
     TaskUnwanted {
         task: TaskId,
         reason: String,
+    },
+    /// Somebody wants a task sooner or later than the swarm file says.
+    TaskPrioritised {
+        task: TaskId,
+        priority: Priority,
     },
     /// A task came to an end without a change.
     TaskClosed {
@@ -231,9 +237,13 @@ pub struct AgentEnded {
     pub task: TaskId,
     pub attempt: u32,
     pub outcome: AgentOutcome,
+    /// Without the time in which it was halted.
     pub wall: Millis,
     pub cpu: Millis,
     pub memory_peak: ByteCount,
+    /// Time in which it was made to stand still; not part of `wall`.
+    #[serde(default)]
+    pub paused: Millis,
     /// Which layer of the operating system held what.
     pub containment: Vec<String>,
     pub stdout: Option<Digest>,

@@ -107,6 +107,7 @@ impl Job {
             wall: Millis(0),
             cpu: Millis(0),
             memory_peak: ByteCount(0),
+            paused: Millis(0),
             containment: Vec::new(),
             stdout: None,
             stderr: None,
@@ -159,6 +160,7 @@ impl Job {
                 ended.wall = end.usage.wall;
                 ended.cpu = end.usage.cpu;
                 ended.memory_peak = end.usage.memory_peak;
+                ended.paused = end.usage.paused;
                 ended.containment = end.containment;
             }
             Err(_) if stopped => {}

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use quorate_base::{AgentId, TaskId, Timestamp};
 
 use crate::spec::RunSpec;
-use crate::spec::task::{Schedule, When};
+use crate::spec::task::{Priority, Schedule, When};
 
 /// A task's place among those that can start: smaller is sooner, and no two are equal.
 type Rank = (u64, u32);
@@ -50,6 +50,8 @@ struct Item {
     id: TaskId,
     pool: u32,
     rank: Rank,
+    /// What the schedule makes of it, where nobody has given it another priority.
+    scheduled: u64,
     /// Dependencies that are not fulfilled.
     unmet: u32,
     dependents: Vec<(u32, When)>,
@@ -94,6 +96,7 @@ impl Agenda {
             id: task.id.clone(),
             pool: pool_of(&task.agent),
             rank: (ranks[number], number as u32),
+            scheduled: ranks[number],
             unmet: task.after.len() as u32,
             dependents: Vec::new(),
             deadline: task.deadline.map(|span| started.plus(span)),
@@ -189,6 +192,28 @@ impl Agenda {
         item.at = at;
         self.enter(number);
         Some(number)
+    }
+
+    /// Somebody wants a task sooner or later. Where tasks are scheduled by priority it has this one; elsewhere it comes before all others or
+    /// after them, or, with the normal one, where the schedule puts it.
+    pub(crate) fn reprioritise(&mut self, task: &TaskId, priority: Priority, schedule: Schedule) {
+        let Some(&number) = self.numbers.get(task) else { return };
+        let item = &mut self.tasks[number as usize];
+        let by = match priority {
+            _ if schedule == Schedule::Priority => scheduled(priority as u64),
+            Priority::Critical => 0,
+            Priority::High => 1,
+            Priority::Normal => item.scheduled,
+            Priority::Low => u64::MAX - 1,
+            Priority::Background => u64::MAX,
+        };
+        let rank = (by, number);
+        let before = std::mem::replace(&mut item.rank, rank);
+        if let Some(pool) = self.pools.get_mut(item.pool as usize)
+            && pool.ready.remove(&before)
+        {
+            pool.ready.insert(rank);
+        }
     }
 
     /// The task waits again.
@@ -416,17 +441,24 @@ fn ranks(spec: &RunSpec, numbers: &HashMap<TaskId, u32>) -> Vec<u64> {
         let wall = || spec.agents.get(&task.agent).map_or(0, |agent| agent.limits.wall.0);
         task.estimate.map_or_else(wall, |estimate| estimate.0)
     };
-    let each = |of: &dyn Fn(&crate::spec::TaskSpec) -> u64| spec.tasks.iter().map(of).collect();
-    match spec.schedule {
+    let each =
+        |of: &dyn Fn(&crate::spec::TaskSpec) -> u64| -> Vec<u64> { spec.tasks.iter().map(of).collect() };
+    let ranks: Vec<u64> = match spec.schedule {
         Schedule::Fifo => each(&|_| 0),
         Schedule::Priority => each(&|task| task.priority as u64),
         Schedule::Deadline => each(&|task| task.deadline.map_or(u64::MAX, |deadline| deadline.0)),
         Schedule::Shortest => each(&estimate),
         Schedule::CriticalPath => {
-            let own: Vec<u64> = each(&estimate);
+            let own = each(&estimate);
             longest_ways(spec, numbers, &own).into_iter().map(|way| u64::MAX - way).collect()
         }
-    }
+    };
+    ranks.into_iter().map(scheduled).collect()
+}
+
+/// A rank by the schedule: there is room for two before all of these, and for two after them.
+fn scheduled(rank: u64) -> u64 {
+    rank.saturating_add(2).min(u64::MAX - 2)
 }
 
 /// From the start of each task to the end of the last that depends on it.

@@ -39,6 +39,7 @@ impl State {
             agenda: Agenda::new(spec, first.time),
             crew: Crew::new(spec, first.time),
             unwanted: BTreeMap::new(),
+            prioritised: BTreeMap::new(),
             deaths: BTreeMap::new(),
             ledger: ledger(started, first.time),
             over_budget: false,
@@ -109,21 +110,22 @@ impl State {
                     self.moves(*seq, agent, Phase::Working, "")?;
                 }
             }
-            Record::AgentPaused { agent, reason } => self.moves(*seq, agent, Phase::Paused, reason)?,
-            Record::AgentContinued { agent, reason } => self.moves(*seq, agent, Phase::Working, reason)?,
-            Record::AgentStopping { agent, reason } => self.moves(*seq, agent, Phase::Stopping, reason)?,
-            Record::AgentQuarantined { agent, reason } => {
-                self.moves(*seq, agent, Phase::Quarantined, reason)?;
-            }
-            Record::AgentDraining { agent, reason } => {
-                self.crew.drain(agent, *time, reason).map_err(|error| wrong(error.to_string()))?;
-            }
-            Record::AgentReleased { agent, reason } => {
-                self.crew.release(agent, *time, reason).map_err(|error| wrong(error.to_string()))?;
+            Record::AgentPaused { .. }
+            | Record::AgentContinued { .. }
+            | Record::AgentStopping { .. }
+            | Record::AgentDraining { .. }
+            | Record::AgentQuarantined { .. }
+            | Record::AgentReleased { .. } => {
+                self.crew.take(record, *time).map_err(|error| wrong(error.to_string()))?;
             }
             Record::TaskUnwanted { task, reason } => {
                 self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))?;
                 self.unwanted.insert(task.clone(), reason.clone());
+            }
+            Record::TaskPrioritised { task, priority } => {
+                self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))?;
+                self.agenda.reprioritise(task, *priority, self.started.spec.schedule);
+                self.prioritised.insert(task.clone(), *priority);
             }
             Record::UsageReported { task, used } => self.ledger.report(task, *used),
             Record::LeaseGranted { task, resources, tokens } => {
@@ -303,6 +305,11 @@ impl State {
 
     /// Where a task stands after a launch; `None` where its worktree is to be read.
     fn after_launch(&self, ended: &AgentEnded, time: Timestamp) -> Option<TaskState> {
+        if let Some(reason) = self.unwanted.get(&ended.task) {
+            // Also where the agent was faster than whoever wanted the task no more.
+            let outcome = TaskOutcome::Cancelled { reason: reason.clone() };
+            return Some(TaskState::Closed { outcome });
+        }
         if ended.outcome.succeeded() {
             return None;
         }

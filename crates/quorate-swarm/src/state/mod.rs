@@ -19,6 +19,7 @@ use crate::budget::{Amount, Ledger};
 use crate::lease::Leases;
 use crate::record::{AgentEnded, ChangeProposed, RunOutcome, RunStarted, Step, TaskOutcome};
 use crate::spec::TaskSpec;
+use crate::spec::task::Priority;
 
 use agenda::Agenda;
 pub(crate) use agenda::Leave;
@@ -41,6 +42,8 @@ pub struct State {
     pub crew: Crew,
     /// Tasks that are wanted no more, and why.
     pub(crate) unwanted: BTreeMap<TaskId, String>,
+    /// Tasks that somebody has given another priority than the swarm file.
+    pub(crate) prioritised: BTreeMap<TaskId, Priority>,
     /// How often the node has died with a task's agent at work.
     pub(crate) deaths: BTreeMap<TaskId, u32>,
     pub ledger: Ledger,
@@ -228,6 +231,7 @@ impl State {
             agenda: self.agenda.names_only(),
             crew: Crew::default(),
             unwanted: BTreeMap::new(),
+            prioritised: BTreeMap::new(),
             deaths: BTreeMap::new(),
             ledger: Ledger::default(),
             over_budget: self.over_budget,
