@@ -7,6 +7,7 @@
 //! Read [`state::State`] first.
 
 pub mod budget;
+pub mod control;
 pub mod decide;
 pub mod enclose;
 pub mod git;

@@ -7,13 +7,13 @@ mod moves;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use quorate_base::{AgentId, Millis, TaskId, Timestamp};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::spec::RunSpec;
 use crate::spec::restart::{Restart, Strategy};
 
 /// Where an agent stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// Declared, and never launched.
