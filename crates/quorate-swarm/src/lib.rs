@@ -20,6 +20,7 @@ pub mod panel;
 pub mod plan;
 pub mod record;
 pub mod replay;
+pub mod roster;
 pub mod spec;
 pub mod state;
 pub mod store;

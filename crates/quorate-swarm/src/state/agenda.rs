@@ -371,6 +371,11 @@ impl Agenda {
         self.number(task).is_some_and(|number| self.tasks[number].at == At::Ended)
     }
 
+    /// Whether an agent has ever begun with a task.
+    pub(crate) fn has_begun(&self, task: &TaskId) -> bool {
+        self.number(task).is_some_and(|number| self.tasks[number].begun)
+    }
+
     /// All waiting tasks.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = &TaskId> {
         // Where none waits, nobody looks for one.
