@@ -133,5 +133,6 @@ fn ended(
         stderr: None,
         last_words: String::new(),
         used: Amount { launches: 1, agent_time_ms: 1, ..Amount::default() },
+        verdict: None,
     }
 }

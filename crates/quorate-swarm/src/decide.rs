@@ -2,11 +2,13 @@
 //!
 //! The node calls [`decide`] after every record until it has nothing to say, appending what it says to the journal.
 
+mod review;
+mod scale;
 mod supervise;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_base::{BallotId, TaskId, Timestamp};
 
@@ -25,9 +27,15 @@ pub fn decide(state: &State, now: Timestamp) -> Vec<Record> {
         return vec![Record::Finished { outcome: RunOutcome::WallLimit }];
     }
     let mut records = supervise::supervise(state);
-    records.extend(given_up(state, now));
+    records.extend(scale::scale(state, now));
+    // Each of these changes what the next would say.
     if records.is_empty() {
-        // What is over makes room first.
+        records = review::reviews(state);
+    }
+    if records.is_empty() {
+        records = given_up(state, now);
+    }
+    if records.is_empty() {
         records = starts(state, now);
     }
     records.extend(verdicts(state));
@@ -53,7 +61,7 @@ fn finished(state: &State) -> bool {
 fn given_up(state: &State, now: Timestamp) -> Vec<Record> {
     let blocked = state.agenda.in_vain().map(|(task, by)| (task, TaskOutcome::Blocked { by: by.clone() }));
     let overdue = state.agenda.overdue(now).map(|task| (task, TaskOutcome::DeadlinePassed));
-    let closed = over_budget(state).chain(overdue).chain(blocked).chain(supervise::given_up(state));
+    let closed = supervise::given_up(state).chain(over_budget(state)).chain(overdue).chain(blocked);
     let closed: BTreeMap<&TaskId, TaskOutcome> = closed.collect();
     closed.into_iter().map(|(task, outcome)| Record::TaskClosed { task: task.clone(), outcome }).collect()
 }
@@ -61,10 +69,18 @@ fn given_up(state: &State, now: Timestamp) -> Vec<Record> {
 /// Tasks that spend from an account in which there is nothing left.
 fn over_budget(state: &State) -> impl Iterator<Item = (&TaskId, TaskOutcome)> {
     let waits = |task: &&TaskId| matches!(state.tasks.get(*task), Some(TaskState::Waiting { .. }));
+    let spent: BTreeSet<&str> = state
+        .ledger
+        .empty()
+        .filter_map(
+            |(account, _)| if let Account::Agent(agent) = account { Some(agent.as_str()) } else { None },
+        )
+        .collect();
     state.ledger.empty().flat_map(move |(account, unit)| {
         let tasks: Vec<&TaskId> = match account {
             Account::Run | Account::Day => state.agenda.waiting().collect(),
-            Account::Agent(agent) => state.agenda.startable_by(agent).collect(),
+            // Those that no other can do.
+            Account::Agent(_) => state.agenda.startable_by(|name| spent.contains(name)).collect(),
             Account::Task(task) => state.agenda.known(task).filter(waits).into_iter().collect(),
         };
         let outcome = TaskOutcome::OverBudget { account: account.to_string(), unit };
@@ -83,14 +99,14 @@ fn starts(state: &State, now: Timestamp) -> Vec<Record> {
     }
     let mut leases = state.leases.clone();
     let mut records = Vec::new();
-    for Launch { task, agent, attempt, base, set_aside } in plan::launches(state, now) {
+    for Launch { task, agent, attempt, base, set_aside, stolen_from } in plan::launches(state, now) {
         let wanted = state.task_spec(&task).map_or(&[][..], |spec| &spec.leases);
         if !wanted.is_empty() && state.leases.held_by(&task).next().is_none() {
             let Ok(grants) = leases.acquire(&task, wanted, None, now) else { continue };
             let tokens = grants.iter().map(|grant| grant.token).collect();
             records.push(Record::LeaseGranted { task: task.clone(), resources: wanted.to_vec(), tokens });
         }
-        records.push(Record::AgentStarting { agent, task, attempt, base, set_aside });
+        records.push(Record::AgentStarting { agent, task, attempt, base, set_aside, stolen_from });
     }
     records
 }

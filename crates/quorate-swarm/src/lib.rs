@@ -25,6 +25,7 @@ pub mod spec;
 pub mod state;
 pub mod store;
 pub mod summary;
+pub mod topology;
 mod user;
 pub mod validator;
 pub mod workspace;

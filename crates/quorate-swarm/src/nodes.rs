@@ -92,7 +92,7 @@ fn hold(path: &Path, workspace: &Path) -> Result<Registered, Error> {
 
 /// Keeps apart those who make a file and those who remove what dead nodes left.
 fn turn(path: &Path) -> io::Result<File> {
-    let folder = File::open(path.parent().unwrap_or(Path::new("/")))?;
+    let folder = File::open(path.parent().unwrap_or_else(|| Path::new("/")))?;
     flock(&folder, FlockOperation::LockExclusive)?;
     Ok(folder)
 }

@@ -7,7 +7,8 @@ use quorate_base::{AgentId, BallotId, ChangeId, GitOid, Millis, TaskId, Timestam
 
 use crate::budget::{Account, Amount, Budget, Extra, Refusal};
 use crate::record::{RunKind, Step};
-use crate::state::{Leave, State, TaskState};
+use crate::spec::AgentSpec;
+use crate::state::{Leave, Pick, State, TaskState};
 
 /// One piece of work. Its order is the order in which work is started where not all of it can be.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,6 +54,7 @@ pub(crate) struct Launch {
     pub(crate) attempt: u32,
     pub(crate) base: GitOid,
     pub(crate) set_aside: Amount,
+    pub(crate) stolen_from: Option<AgentId>,
 }
 
 /// Agents that have a task and no process.
@@ -167,15 +169,17 @@ pub(crate) fn launches(state: &State, now: Timestamp) -> Vec<Launch> {
     let mut quotes = Vec::new();
     // Those that must wait stand in line here, so that nobody behind them is served first.
     let mut leases = state.leases.clone();
-    let chosen = state.agenda.startable(now, room, free, |task| {
+    let steal = state.started.spec.steal;
+    let may_steal = |thief: &AgentId, owner: &AgentId| steal && state.shape.may_steal(thief, owner);
+    let chosen = state.agenda.startable(now, room, free, may_steal, |task, agent| {
         let wanted = state.task_spec(task).map_or(&[][..], |spec| &spec.leases);
         if leases.may_start(task, wanted).is_err() {
             return Leave::Task;
         }
-        match quote(state, now, task, &extra) {
+        let Some((name, declaration)) = state.started.spec.declaration(agent) else { return Leave::Agent };
+        match quote(state, now, task, name, declaration, &extra) {
             Ok(set_aside) => {
-                let agent = state.task_spec(task).map_or("", |spec| spec.agent.as_str());
-                extra.add(agent, task, set_aside);
+                extra.add(name, task, set_aside);
                 quotes.push(set_aside);
                 Leave::Nothing
             }
@@ -186,23 +190,30 @@ pub(crate) fn launches(state: &State, now: Timestamp) -> Vec<Launch> {
             },
         }
     });
-    let launch = |((task, agent), set_aside)| {
+    let launch = |(pick, set_aside): (Pick, Amount)| {
+        let Pick { task, agent, from } = pick;
         let Some(TaskState::Waiting { attempts, .. }) = state.tasks.get(&task) else { return None };
-        Some(Launch { attempt: attempts + 1, base: state.head.clone(), set_aside, task, agent })
+        // A reviewer sees the files as they were proposed.
+        let reviewed = state.task_spec(&task).and_then(|spec| state.changes.get(spec.review.as_ref()?));
+        let base = reviewed.map_or(&state.head, |change| &change.proposed.commit).clone();
+        Some(Launch { attempt: attempts + 1, base, set_aside, task, agent, stolen_from: from })
     };
     chosen.into_iter().zip(quotes).filter_map(launch).collect()
 }
 
 /// What is set aside for a launch: the time it may take among it.
-fn quote(state: &State, now: Timestamp, task: &TaskId, extra: &Extra) -> Result<Amount, Refusal> {
-    let spec = state.task_spec(task);
-    let agent = spec.and_then(|spec| state.started.spec.agents.get(&spec.agent));
+fn quote(
+    state: &State,
+    now: Timestamp,
+    task: &TaskId,
+    name: &str,
+    agent: &AgentSpec,
+    extra: &Extra,
+) -> Result<Amount, Refusal> {
     let left = state.agenda.deadline(task).map(|deadline| deadline.since(now));
-    let wall = agent.map_or(Millis(0), |agent| agent.limits.wall).min(left.unwrap_or(Millis(u64::MAX)));
-    let own = agent.map(|agent| agent.launch_budget).unwrap_or_default();
+    let wall = agent.limits.wall.min(left.unwrap_or(Millis(u64::MAX)));
+    let own = agent.launch_budget;
     let wall = own.agent_time.map_or(wall, |most| most.min(wall));
     let most = Budget { launches: Some(1), agent_time: Some(wall), ..own };
-    let name = spec.map_or("", |spec| spec.agent.as_str());
-    let source = agent.map(|agent| agent.usage).unwrap_or_default();
-    state.ledger.quote(name, task, &most, source, extra)
+    state.ledger.quote(name, task, &most, agent.usage, extra)
 }

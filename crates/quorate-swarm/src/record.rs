@@ -15,6 +15,7 @@ use crate::budget::{Amount, Unit};
 use crate::lease::Wanted;
 use crate::spec::RunSpec;
 use crate::spec::task::Priority;
+use crate::topology::Topology;
 
 /// One fact about a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,6 +36,9 @@ pub enum Record {
         base: GitOid,
         /// What it may use, which is set aside until it ends.
         set_aside: Amount,
+        /// In whose queue the task stood, where that was another's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stolen_from: Option<AgentId>,
     },
     /// Its process is there.
     AgentStarted {
@@ -65,6 +69,11 @@ pub enum Record {
     },
     /// It failed too often, and takes no task until it is released.
     AgentQuarantined {
+        agent: AgentId,
+        reason: String,
+    },
+    /// There is not enough to do for it: it takes no task until there is.
+    AgentBenched {
         agent: AgentId,
         reason: String,
     },
@@ -103,6 +112,29 @@ pub enum Record {
         /// What it had used, as far as it can be told.
         #[serde(default)]
         used: Amount,
+    },
+    /// The swarm is put together in another way.
+    TopologyChanged {
+        topology: Topology,
+        reason: String,
+    },
+    /// A change needs the word of an agent before it goes to the panel; its task is to give it.
+    ReviewAsked {
+        change: ChangeId,
+        task: TaskId,
+        by: AgentId,
+    },
+    /// It has given it.
+    ReviewGiven {
+        change: ChangeId,
+        by: AgentId,
+        accepted: bool,
+        reason: String,
+    },
+    /// Nobody is there to give it.
+    ReviewWaived {
+        change: ChangeId,
+        reason: String,
     },
     /// Somebody wants a task no more.
     TaskUnwanted {
@@ -253,6 +285,16 @@ pub struct AgentEnded {
     /// What it used: launches and agent time as Quorate saw them, the rest as it said itself.
     #[serde(default)]
     pub used: Amount,
+    /// What it says of the change it was to review.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Opinion>,
+}
+
+/// What a reviewer says of a change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opinion {
+    pub accepted: bool,
+    pub reason: String,
 }
 
 /// How one launch of an agent ended.
@@ -314,6 +356,11 @@ pub enum TaskOutcome {
     /// What it depends on has not happened and will not.
     Blocked {
         by: TaskId,
+    },
+    /// It was to review a change, and this is what came of it.
+    Reviewed {
+        accepted: bool,
+        reason: String,
     },
     /// Its deadline passed before it was done.
     DeadlinePassed,

@@ -1,5 +1,7 @@
 //! Who is there and what is to be done: the agents and the tasks of a run, as its state tells at any moment.
 
+use std::collections::BTreeSet;
+
 use quorate_base::Millis;
 use serde::Serialize;
 
@@ -73,8 +75,9 @@ pub fn agents(state: &State, now: Option<&[Launch]>) -> Vec<AgentStanding> {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TaskStanding {
     pub id: String,
-    /// The declaration of the agents that may do it.
+    /// The declaration of the agents that may do it; empty where any may that can do what it needs.
     pub agent: String,
+    pub needs: BTreeSet<String>,
     /// The one that does.
     pub by: Option<String>,
     /// `waiting`, `starting`, `running`, `reading` (what its agent left), `proposed`, `landed`, `refused`, or how it ended otherwise.
@@ -91,7 +94,7 @@ pub struct TaskStanding {
     pub deadline: Option<String>,
 }
 
-/// Every task, in the order of the swarm file.
+/// Every task, in the order of the swarm file, and those that came up on the way.
 pub fn tasks(state: &State) -> Vec<TaskStanding> {
     let row = |spec: &crate::spec::TaskSpec| {
         let at = state.tasks.get(&spec.id)?;
@@ -137,6 +140,7 @@ pub fn tasks(state: &State) -> Vec<TaskStanding> {
         Some(TaskStanding {
             id: spec.id.to_string(),
             agent: spec.agent.clone(),
+            needs: spec.needs.clone(),
             by,
             state: word,
             reason,
@@ -147,7 +151,7 @@ pub fn tasks(state: &State) -> Vec<TaskStanding> {
             deadline: spec.deadline.map(|span| state.started_at.plus(span).to_string()),
         })
     };
-    state.started.spec.tasks.iter().filter_map(row).collect()
+    state.started.spec.tasks.iter().chain(&state.added).filter_map(row).collect()
 }
 
 /// Whether what a task waits for has happened.

@@ -105,6 +105,7 @@ pub fn summarise(state: &State) -> RunSummary {
             None => pending.push(id.to_string()),
         }
     }
+    pending.extend(state.in_review.iter().map(ToString::to_string));
     RunSummary {
         run: started.run.to_string(),
         state: state_word(state),
@@ -152,6 +153,8 @@ fn state_word(state: &State) -> &'static str {
 
 fn unfinished(state: &State) -> Vec<UnfinishedTask> {
     let ends = state.tasks.iter().filter_map(|(task, at)| match at {
+        // A reviewer's word is told with the change.
+        TaskState::Closed { outcome: TaskOutcome::Reviewed { .. } } => None,
         TaskState::Closed { outcome } => Some((task, outcome)),
         _ => None,
     });
@@ -171,6 +174,7 @@ pub(crate) fn told(outcome: &TaskOutcome) -> (&'static str, String) {
         TaskOutcome::OverBudget { account, unit } => {
             ("over-budget", format!("the {unit} of {account} were used up"))
         }
+        TaskOutcome::Reviewed { reason, .. } => ("reviewed", reason.clone()),
         TaskOutcome::Cancelled { reason } => ("cancelled", reason.clone()),
         TaskOutcome::Poison { deaths } => {
             ("poison", format!("the node died {deaths} times while an agent worked on it"))
@@ -181,20 +185,14 @@ pub(crate) fn told(outcome: &TaskOutcome) -> (&'static str, String) {
 
 fn agents(state: &State) -> Vec<AgentRow> {
     let spec = &state.started.spec;
-    let role = |task| {
-        let agent = state.task_spec(task).and_then(|task| spec.agents.get(&task.agent));
-        agent.map_or("specialist", |agent| agent.role.name())
-    };
-    let told = |task, unit| {
-        let agent = state.task_spec(task).and_then(|task| spec.agents.get(&task.agent));
-        agent.is_some_and(|agent| agent.usage.tells(unit))
-    };
+    let role = |agent| spec.declaration(agent).map_or("specialist", |(_, agent)| agent.role.name());
+    let told = |agent, unit| spec.declaration(agent).is_some_and(|(_, agent)| agent.usage.tells(unit));
     let mut rows: Vec<AgentRow> = state
         .launches
         .iter()
         .map(|launch| AgentRow {
             id: launch.agent.to_string(),
-            role: role(&launch.task),
+            role: role(&launch.agent),
             task: launch.task.to_string(),
             attempt: launch.attempt,
             state: if launch.outcome.succeeded() { "stopped" } else { "failed" },
@@ -202,8 +200,8 @@ fn agents(state: &State) -> Vec<AgentRow> {
             wall_s: launch.wall.as_secs_f64(),
             cpu_s: launch.cpu.as_secs_f64(),
             memory_peak_bytes: launch.memory_peak.0,
-            tokens: told(&launch.task, Unit::Tokens).then_some(launch.used.tokens),
-            cost_usd: told(&launch.task, Unit::Cost).then_some(launch.used.cost_micros as f64 / 1e6),
+            tokens: told(&launch.agent, Unit::Tokens).then_some(launch.used.tokens),
+            cost_usd: told(&launch.agent, Unit::Cost).then_some(launch.used.cost_micros as f64 / 1e6),
             containment: launch.containment.clone(),
             last_words: launch.last_words.clone(),
         })
@@ -212,7 +210,7 @@ fn agents(state: &State) -> Vec<AgentRow> {
         if let TaskState::Starting { agent, attempt, .. } | TaskState::Running { agent, attempt, .. } = at {
             rows.push(AgentRow {
                 id: agent.to_string(),
-                role: role(task),
+                role: role(agent),
                 task: task.to_string(),
                 attempt: *attempt,
                 state: state.crew.get(agent).map_or("working", |member| member.phase.name()),

@@ -65,6 +65,9 @@ pub(crate) fn line(record: &Record, state: &State) -> Option<(anstyle::Style, St
             };
             (DOUBT, format!("taken up again: {orphans} leftover processes ended{torn}"))
         }
+        Record::AgentStarting { agent, task, stolen_from: Some(from), .. } => {
+            (DIM, format!("{agent:<12} takes {task} over from {from}"))
+        }
         // What follows says it.
         Record::AgentStarting { .. } => return None,
         Record::AgentPaused { agent, reason } => (DOUBT, format!("{agent:<12} is halted: {reason}")),
@@ -74,6 +77,21 @@ pub(crate) fn line(record: &Record, state: &State) -> Option<(anstyle::Style, St
             (DOUBT, format!("{agent:<12} takes no more tasks: {reason}"))
         }
         Record::AgentQuarantined { agent, reason } => (BAD, format!("{agent:<12} is quarantined: {reason}")),
+        Record::AgentBenched { agent, reason } => (DIM, format!("{agent:<12} is benched: {reason}")),
+        Record::TopologyChanged { topology, reason } => {
+            (DOUBT, format!("the swarm is a {} now: {reason}", topology.name()))
+        }
+        Record::ReviewAsked { change, by, .. } => (PLAIN, format!("{change:<12} needs the word of {by}")),
+        Record::ReviewGiven { change, by, accepted: true, reason } => {
+            let colon = if reason.is_empty() { "" } else { ": " };
+            (PLAIN, format!("{change:<12} accepted by {by}{colon}{}", cut(reason, 120)))
+        }
+        Record::ReviewGiven { change, by, accepted: false, reason } => {
+            (BAD, format!("{change:<12} refused by {by}: {}", cut(reason, 120)))
+        }
+        Record::ReviewWaived { change, reason } => {
+            (DOUBT, format!("{change:<12} goes to the panel without review: {reason}"))
+        }
         Record::AgentReleased { agent, reason } => {
             (PLAIN, format!("{agent:<12} takes tasks again: {reason}"))
         }
@@ -120,6 +138,7 @@ pub(crate) fn line(record: &Record, state: &State) -> Option<(anstyle::Style, St
             TaskOutcome::OverBudget { account, unit } => {
                 (BAD, format!("{task:<12} given up: the {unit} of {account} are used up"))
             }
+            TaskOutcome::Reviewed { .. } => return None,
             TaskOutcome::Cancelled { reason } => (DOUBT, format!("{task:<12} cancelled: {reason}")),
             TaskOutcome::Poison { deaths } => (
                 BAD,

@@ -52,6 +52,17 @@ fn apply(state: &mut State, record: Record) {
     state.apply(&stamped).unwrap();
 }
 
+/// Everything that follows.
+fn conclude(state: &mut State) {
+    loop {
+        let records = decide(state, Timestamp(state.last_at.0 + 1));
+        if records.is_empty() {
+            return;
+        }
+        records.into_iter().for_each(|record| apply(state, record));
+    }
+}
+
 fn agent(name: &str) -> AgentId {
     AgentId::new(name).unwrap()
 }
@@ -63,9 +74,7 @@ fn task(name: &str) -> TaskId {
 /// With `a-1` at work on the first task.
 fn at_work() -> State {
     let mut state = state("fifo");
-    for record in decide(&state, Timestamp(1)) {
-        apply(&mut state, record);
-    }
+    conclude(&mut state);
     apply(&mut state, Record::AgentStarted { agent: agent("a-1"), task: task("t0"), attempt: 1, pid: 7 });
     state
 }
@@ -118,9 +127,23 @@ fn every_command_makes_its_move_from_where_it_makes_sense_and_is_refused_elsewhe
         ("pause continue relaunch release", "!created !created !created !created"),
         ("stop stop drain pause relaunch release", "stopped !stopped !stopped !stopped !stopped idle"),
         ("drain release drain", "stopped idle stopped"),
+        ("stop release stop", "stopped idle stopped"),
     ] {
         assert_eq!(phases(commands, state("fifo")), expected, "{commands}");
     }
+}
+
+#[test]
+fn an_agent_that_was_benched_and_is_drained_by_hand_is_not_fetched_back() {
+    let mut state = state("fifo");
+    apply(&mut state, Record::AgentBenched { agent: agent("a-2"), reason: "nothing to do".into() });
+    let benched = |state: &State| state.crew.get(&agent("a-2")).unwrap().benched;
+    assert!(benched(&state));
+    for record in judge(&state, &command("drain", "a-2")).unwrap() {
+        apply(&mut state, record);
+    }
+    assert!(!benched(&state));
+    assert!(matches!(judge(&state, &command("drain", "a-2")), Err(Refusal::Phase { .. })));
 }
 
 #[test]
@@ -160,9 +183,7 @@ fn a_task_is_cancelled_once_and_only_while_it_is_open() {
             .for_each(|record| apply(&mut state, record));
         assert!(matches!(judge(&state, &command("cancel", id)), Err(Refusal::Task { .. })), "{id}");
     }
-    for record in decide(&state, Timestamp(20)) {
-        apply(&mut state, record);
-    }
+    conclude(&mut state);
     let closed = TaskState::Closed { outcome: TaskOutcome::Cancelled { reason: "why not".into() } };
     assert_eq!(state.tasks[&task("t1")], closed);
     let Err(Refusal::Task { is, .. }) = judge(&state, &command("cancel", "t1")) else { panic!() };

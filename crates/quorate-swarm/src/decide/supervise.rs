@@ -8,6 +8,7 @@ use crate::record::{Record, TaskOutcome};
 use crate::spec::Restart;
 use crate::state::crew::Member;
 use crate::state::{State, TaskState};
+use crate::topology::Topology;
 
 /// Deaths of the node with a task's agent at work after which the task is taken to be what kills it.
 const DEATHS_MAX: u32 = 3;
@@ -20,8 +21,11 @@ pub(super) fn supervise(state: &State) -> Vec<Record> {
     let storms = state.crew.storms(restart);
     let mut records: Vec<Record> =
         storms.map(|(agent, reason)| Record::AgentQuarantined { agent: agent.clone(), reason }).collect();
+    let below = |agent: &AgentId, superior: &AgentId| {
+        state.shape.topology == Topology::Hierarchical && state.shape.is_below(agent, superior)
+    };
     let mut stopping: BTreeMap<&AgentId, String> = BTreeMap::new();
-    for (agent, failed) in state.crew.dragged(restart) {
+    for (agent, failed) in state.crew.dragged(restart, below) {
         stopping.entry(agent).or_insert_with(|| format!("{failed} failed"));
     }
     for (task, reason) in &state.unwanted {
@@ -45,10 +49,9 @@ pub(super) fn given_up(state: &State) -> impl Iterator<Item = (&TaskId, TaskOutc
     let poison = poison.map(|(task, deaths)| (task, TaskOutcome::Poison { deaths: *deaths }));
     let unwanted =
         state.unwanted.iter().map(|(task, reason)| (task, TaskOutcome::Cancelled { reason: reason.clone() }));
-    let nobody = state.crew.without_agents().flat_map(|(declaration, why)| {
-        let reason = format!("no agent `{declaration}` is left: {why}");
-        let tasks = state.agenda.startable_by(declaration);
-        tasks.map(move |task| (task, TaskOutcome::Failed { reason: reason.clone() }))
+    let nobody = state.agenda.homeless().map(|(task, declaration)| {
+        let reason = format!("no agent `{declaration}` is left: {}", state.crew.why_none(declaration));
+        (task, TaskOutcome::Failed { reason })
     });
     nobody.chain(poison.chain(unwanted).filter(move |(task, _)| waits(task)))
 }

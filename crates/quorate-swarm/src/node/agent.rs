@@ -11,7 +11,7 @@ use quorate_base::{AgentId, ByteCount, ChangeId, Digest, GitOid, Millis, TaskId}
 
 use super::equip::Equipped;
 use super::follow::{Follower, exceeded};
-use super::{Error, Job, Pull};
+use super::{Error, Job, Pull, verdict};
 use crate::budget::{Amount, Source};
 use crate::enclose::{self, Enclosing};
 use crate::git::{self, Identity};
@@ -43,7 +43,7 @@ impl Job {
         wall: Millis,
         set_aside: Amount,
     ) -> Result<Vec<Record>, Error> {
-        let (task_spec, spec) = self.specs(task)?;
+        let (task_spec, spec) = self.specs(task, agent)?;
         let worktree = self.shared.run.worktree(agent, task, attempt);
         self.shared.repository.remove_worktree(&worktree)?;
         self.shared.repository.add_worktree(&worktree, base)?;
@@ -64,7 +64,18 @@ impl Job {
             Equipped::Stopping => return Ok(Vec::new()),
         };
         env.extend(equipment.iter().flat_map(|equipment| equipment.env.clone()));
+        let verdict_file = temporary.join("verdict");
+        if let Some(change) = &task_spec.review {
+            env.insert("QUORATE_REVIEW".into(), change.as_str().into());
+            env.insert("QUORATE_VERDICT".into(), verdict_file.clone().into());
+        }
         let sandbox = self.sandbox(spec, &worktree, &temporary, &mut env);
+        if task_spec.review.is_some() && spec.sandbox.is_none() {
+            enclose::make_temporary(&temporary).map_err(|error| Error::Io {
+                what: error.to_string(),
+                source: std::io::ErrorKind::Other.into(),
+            })?;
+        }
         let value = |name: &str| match name {
             "objective" => Some(task_spec.objective.clone()),
             "task" => Some(task.to_string()),
@@ -113,6 +124,7 @@ impl Job {
             stderr: None,
             last_words: String::new(),
             used: Amount::default(),
+            verdict: None,
         };
         let (mut follower, mut over) = (None, None);
         let spawned = match (&equipment, refusal) {
@@ -152,6 +164,9 @@ impl Job {
             Err(reason) => Err(reason),
         };
         drop(equipment);
+        if task_spec.review.is_some() {
+            ended.verdict = verdict::read(&verdict_file);
+        }
         // What cannot be removed now is swept when the run ends.
         let _ = git::remove_folder(&temporary);
         match waited {
@@ -189,7 +204,7 @@ impl Job {
         attempt: u32,
         base: &GitOid,
     ) -> Result<Vec<Record>, Error> {
-        let (spec, _) = self.specs(task)?;
+        let (spec, _) = self.specs(task, agent)?;
         let repository = &self.shared.repository;
         let worktree = self.shared.run.worktree(agent, task, attempt);
         if !worktree.is_dir() {
@@ -236,11 +251,11 @@ impl Job {
         })])
     }
 
-    fn specs(&self, task: &TaskId) -> Result<(&TaskSpec, &AgentSpec), Error> {
-        let spec = &self.state.started.spec;
-        let missing = || Error::Invariant(format!("the run has no task {task}, or no agent for it"));
-        let task = self.state.task_spec(task).ok_or_else(missing)?;
-        Ok((task, spec.agents.get(&task.agent).ok_or_else(missing)?))
+    fn specs(&self, task: &TaskId, agent: &AgentId) -> Result<(&TaskSpec, &AgentSpec), Error> {
+        let missing = || Error::Invariant(format!("the run has no task {task}, or no agent {agent}"));
+        let spec = self.state.task_spec(task).ok_or_else(missing)?;
+        let (_, agent) = self.state.started.spec.declaration(agent).ok_or_else(missing)?;
+        Ok((spec, agent))
     }
 
     /// The sandbox of a launch, where its declaration has one.

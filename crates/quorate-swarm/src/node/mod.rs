@@ -11,6 +11,7 @@ mod equip;
 mod follow;
 mod landing;
 mod start;
+mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use quorate_agents::Containment;
-use quorate_base::{ChangeId, GitOid, RunId, TaskId, Timestamp};
+use quorate_base::{AgentId, ChangeId, GitOid, RunId, TaskId, Timestamp};
 
 use super::follow::Follower;
 use super::landing::conflict_evidence;
@@ -228,7 +228,7 @@ impl Node {
             .collect();
         let lost = node.state.interrupted();
         let used: Vec<Amount> =
-            lost.iter().map(|(_, task, attempt)| node.used_by_lost(task, *attempt)).collect();
+            lost.iter().map(|(agent, task, attempt)| node.used_by_lost(agent, task, *attempt)).collect();
         node.shared.sweep(&keep)?;
         let resumption = Resumption {
             orphans: u32::try_from(orphans).unwrap_or(u32::MAX),
@@ -248,10 +248,8 @@ impl Node {
     }
 
     /// What a launch had used when the node died, by what is left of its output.
-    fn used_by_lost(&self, task: &TaskId, attempt: u32) -> Amount {
-        let spec = self.state.task_spec(task);
-        let source =
-            spec.and_then(|spec| self.state.started.spec.agents.get(&spec.agent)).map(|agent| agent.usage);
+    fn used_by_lost(&self, agent: &AgentId, task: &TaskId, attempt: u32) -> Amount {
+        let source = self.state.started.spec.declaration(agent).map(|(_, agent)| agent.usage);
         let output = self.shared.run.output().join(format!("{task}.{attempt}.out"));
         let said = Follower::new(&output, source.unwrap_or_default()).used();
         let last_at = self.state.last_at;

@@ -13,8 +13,8 @@ use toml::Spanned;
 use super::presets::{self, ENV_DEFAULT, LIMITS_DEFAULT};
 use super::raw_budget::{RawBudget, RawRunBudget, unknown};
 use super::{
-    AgentLimits, AgentSpec, CheckEntry, Dependency, GateSpec, Priority, Restart, Retry, Role, RunSpec,
-    SandboxSpec, Schedule, Strategy, TaskSpec, When,
+    AgentLimits, AgentSpec, CheckEntry, Dependency, GateSpec, Placement, Priority, Restart, Retry, Role,
+    RunSpec, SandboxSpec, Scale, Schedule, Strategy, TaskSpec, When,
 };
 use crate::budget::{Budget, RunBudget, Source, Unit};
 use crate::kit::{
@@ -22,6 +22,7 @@ use crate::kit::{
     spec::{RawWorktree, WorktreeSpec},
 };
 use crate::lease::{InvalidLease, Wanted};
+use crate::topology::{Shape, Topology};
 
 /// The largest swarm file read.
 pub const FILE_BYTES_MAX: usize = 32 << 20;
@@ -100,6 +101,10 @@ struct RawSwarm {
     agents_at_once: Option<Spanned<u32>>,
     wall: Option<Millis>,
     schedule: Option<Schedule>,
+    topology: Option<Spanned<Topology>>,
+    #[serde(default)]
+    placement: Placement,
+    steal: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -112,6 +117,11 @@ struct RawAgent {
     env: Option<Vec<String>>,
     secrets: Option<Vec<String>>,
     count: Option<Spanned<u32>>,
+    #[serde(default)]
+    can: BTreeSet<String>,
+    cost: Option<u64>,
+    reports_to: Option<String>,
+    scale: Option<Spanned<RawScale>>,
     attempts: Option<Spanned<u32>>,
     #[serde(default)]
     retry: RawRetry,
@@ -163,6 +173,29 @@ impl RawRetry {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawScale {
+    min: Option<u32>,
+    up_at: Option<u32>,
+    idle: Option<Millis>,
+    cool_down: Option<Millis>,
+}
+
+impl RawScale {
+    /// On top of the defaults; nothing where more would take part from the start than there are.
+    fn resolve(&self, count: u32) -> Option<Scale> {
+        let usual = Scale::default();
+        let min = self.min.unwrap_or(usual.min);
+        (1..=count).contains(&min).then(|| Scale {
+            min,
+            up_at: self.up_at.unwrap_or(usual.up_at),
+            idle: self.idle.unwrap_or(usual.idle),
+            cool_down: self.cool_down.unwrap_or(usual.cool_down),
+        })
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RawRestart {
     strategy: Option<Strategy>,
     max: Option<u32>,
@@ -184,7 +217,8 @@ impl RawRestart {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RawTask {
     id: Spanned<String>,
-    agent: Spanned<String>,
+    agent: Option<Spanned<String>>,
+    needs: Option<Spanned<BTreeSet<String>>>,
     objective: Option<String>,
     #[serde(default)]
     after: Vec<Spanned<RawDependency>>,
@@ -291,6 +325,9 @@ pub fn parse(origin: &str, text: &str, detected: &BTreeMap<String, CheckEntry>) 
         agents_at_once,
         wall: raw.swarm.wall.unwrap_or(Millis::from_secs(4 * 3600)),
         schedule: raw.swarm.schedule.unwrap_or_default(),
+        topology: raw.swarm.topology.as_ref().map(|topology| *topology.get_ref()).unwrap_or_default(),
+        placement: raw.swarm.placement,
+        steal: raw.swarm.steal.unwrap_or(true),
         budget,
         agents,
         tasks,
@@ -298,6 +335,11 @@ pub fn parse(origin: &str, text: &str, detected: &BTreeMap<String, CheckEntry>) 
         checks,
         worktree: at.worktree(&raw.worktree)?,
     };
+    if let Some(topology) = &raw.swarm.topology {
+        let hint = "mesh puts any agents together; docs/swarm-file.md says what the others need";
+        Shape::new(spec.topology, &spec)
+            .map_err(|error| at.invalid(topology.span(), error.to_string(), hint))?;
+    }
     Ok(SwarmFile {
         spec,
         copy: raw.repository.copy.map(Spanned::into_inner),
@@ -576,6 +618,13 @@ impl Place<'_> {
             (None, Some(base)) if raw.program.is_none() => base.args.clone(),
             (None, _) => Vec::new(),
         };
+        let count = raw.count.as_ref().map_or(Ok(1), |count| self.positive(count, "count", INSTANCES_MAX))?;
+        let scale = raw.scale.as_ref().map(|scale| {
+            scale.get_ref().resolve(count).ok_or_else(|| {
+                let message = "more agents would take part from the start than there are, or none".into();
+                self.invalid(scale.span(), message, &format!("`min` is 1 to `count`, which is {count}"))
+            })
+        });
         let default_env = || ENV_DEFAULT.iter().map(|name| (*name).to_owned()).collect();
         Ok(AgentSpec {
             role: raw.role.unwrap_or(Role::Coder),
@@ -589,7 +638,11 @@ impl Place<'_> {
                 .secrets
                 .clone()
                 .unwrap_or_else(|| base.as_ref().map_or_else(Vec::new, |base| base.secrets.clone())),
-            count: raw.count.as_ref().map_or(Ok(1), |count| self.positive(count, "count", INSTANCES_MAX))?,
+            count,
+            can: raw.can.clone(),
+            cost: raw.cost.unwrap_or(1),
+            reports_to: raw.reports_to.clone(),
+            scale: scale.transpose()?,
             attempts: raw.attempts.as_ref().map_or(Ok(1), |count| self.positive(count, "attempts", 100))?,
             retry: raw.retry.resolve(),
             restart: raw.restart.resolve(),
@@ -675,7 +728,9 @@ impl Place<'_> {
         }
         let mut of_tasks: BTreeMap<&str, Vec<Budget>> = BTreeMap::new();
         for task in tasks.iter().filter(|task| !task.budget.is_none()) {
-            of_tasks.entry(&task.agent).or_default().push(task.budget);
+            let able = |agent: &AgentSpec| !task.needs.is_empty() && task.needs.is_subset(&agent.can);
+            let names = agents.iter().filter(|(name, agent)| **name == task.agent || able(agent));
+            names.for_each(|(name, _)| of_tasks.entry(name).or_default().push(task.budget));
         }
         for (name, declared) in &raw.agents {
             let Some(agent) = agents.get(name.get_ref()) else { continue };
@@ -758,15 +813,7 @@ impl Place<'_> {
                     "give each task its own id",
                 ));
             }
-            if !agents.contains_key(task.agent.get_ref()) {
-                let known: Vec<_> = agents.keys().map(String::as_str).collect();
-                let message = format!("there is no agent `{}`", task.agent.get_ref());
-                return Err(self.invalid(
-                    task.agent.span(),
-                    message,
-                    &format!("agents are {}", known.join(", ")),
-                ));
-            }
+            let (agent, needs) = self.doer(task, agents)?;
             let mut after = Vec::new();
             for wanted in &task.after {
                 let (on, when) = wanted.get_ref().parts();
@@ -786,7 +833,8 @@ impl Place<'_> {
             let objective = task.objective.clone().unwrap_or_else(|| objective.to_owned());
             tasks.push(TaskSpec {
                 id,
-                agent: task.agent.get_ref().clone(),
+                agent,
+                needs,
                 objective,
                 after,
                 priority: task.priority,
@@ -794,6 +842,7 @@ impl Place<'_> {
                 estimate: task.estimate,
                 leases: self.leases(&task.leases)?,
                 budget: self.budget(task.budget.as_ref())?,
+                review: None,
             });
         }
         if let Some(cycle) = first_on_a_cycle(&tasks) {
@@ -805,6 +854,42 @@ impl Place<'_> {
             return Err(self.invalid(span, message, "take one of the dependencies on the way out"));
         }
         Ok(tasks)
+    }
+}
+
+impl Place<'_> {
+    /// Who does a task: the agent it names, or any that can do what it needs.
+    fn doer(
+        &self,
+        task: &RawTask,
+        agents: &BTreeMap<String, AgentSpec>,
+    ) -> Result<(String, BTreeSet<String>), Error> {
+        match (&task.agent, &task.needs) {
+            (Some(agent), None) if agents.contains_key(agent.get_ref()) => {
+                Ok((agent.get_ref().clone(), BTreeSet::new()))
+            }
+            (Some(agent), None) => {
+                let known: Vec<_> = agents.keys().map(String::as_str).collect();
+                let message = format!("there is no agent `{}`", agent.get_ref());
+                Err(self.invalid(agent.span(), message, &format!("agents are {}", known.join(", "))))
+            }
+            (None, Some(needs)) => {
+                let able = |agent: &AgentSpec| needs.get_ref().is_subset(&agent.can);
+                if !needs.get_ref().is_empty() && agents.values().any(able) {
+                    return Ok((String::new(), needs.get_ref().clone()));
+                }
+                let known: BTreeSet<_> =
+                    agents.values().flat_map(|agent| &agent.can).map(String::as_str).collect();
+                let known = known.into_iter().collect::<Vec<_>>().join(", ");
+                let hint = format!("agents say with `can` what they can do: {known}");
+                Err(self.invalid(needs.span(), "no agent can do all of this".into(), &hint))
+            }
+            _ => Err(self.invalid(
+                task.id.span(),
+                format!("task `{}` needs one of `agent` and `needs`", task.id.get_ref()),
+                "for example `agent = \"coder\"`, or `needs = [\"rust\"]` for any agent that can do it",
+            )),
+        }
     }
 }
 

@@ -8,13 +8,14 @@ pub mod presets;
 mod raw_budget;
 pub mod restart;
 mod sandbox;
+pub mod scale;
 pub mod task;
 pub mod template;
 
 pub use restart::{Restart, Strategy};
 pub use sandbox::SandboxSpec;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use quorate_base::{AgentId, ByteCount, Millis, ValidatorId};
 use quorate_consensus::quorum::Quorum;
@@ -23,8 +24,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::budget::{Budget, RunBudget, Source};
 use crate::kit::spec::WorktreeSpec;
+use crate::topology::Topology;
 
-pub use self::task::{Dependency, Priority, Retry, Schedule, TaskSpec, When};
+pub use self::scale::Scale;
+pub use self::task::{Dependency, Placement, Priority, Retry, Schedule, TaskSpec, When};
 
 /// Everything a run needs to know, with no default left open.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,6 +40,14 @@ pub struct RunSpec {
     #[serde(default)]
     pub schedule: Schedule,
     #[serde(default)]
+    pub topology: Topology,
+    /// To which of the agents that could do a task it goes first.
+    #[serde(default)]
+    pub placement: Placement,
+    /// Agents without work take over what waits for others.
+    #[serde(default = "yes")]
+    pub steal: bool,
+    #[serde(default)]
     pub budget: RunBudget,
     pub agents: BTreeMap<String, AgentSpec>,
     pub tasks: Vec<TaskSpec>,
@@ -45,6 +56,14 @@ pub struct RunSpec {
     /// What agents' worktrees come with.
     #[serde(default)]
     pub worktree: WorktreeSpec,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+const fn one() -> u64 {
+    1
 }
 
 /// How an agent is started and what it may use.
@@ -61,6 +80,18 @@ pub struct AgentSpec {
     pub secrets: Vec<String>,
     /// Instances that may work at the same time.
     pub count: u32,
+    /// What it can do, for tasks that say what they need.
+    #[serde(default)]
+    pub can: BTreeSet<String>,
+    /// What a launch costs beside those of others, for placement by cost.
+    #[serde(default = "one")]
+    pub cost: u64,
+    /// The declaration that it reports to in a hierarchy.
+    #[serde(default)]
+    pub reports_to: Option<String>,
+    /// How many of the instances take part, by what there is to do; all where there is none.
+    #[serde(default)]
+    pub scale: Option<Scale>,
     /// Launches before its task is given up.
     pub attempts: u32,
     #[serde(default)]
@@ -139,6 +170,28 @@ impl RunSpec {
             (me + n - at) % n <= self.gate.faults as usize
         };
         self.checks.iter().filter(|(_, check)| mine(&check.validator)).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The declaration of an agent.
+    pub fn declaration(&self, agent: &AgentId) -> Option<(&str, &AgentSpec)> {
+        let of = |name: &str, spec: &AgentSpec| match agent.as_str().strip_prefix(name) {
+            Some("") => spec.count == 1,
+            Some(rest) => {
+                let number = rest.strip_prefix('-').and_then(|number| number.parse::<u32>().ok());
+                spec.count > 1 && number.is_some_and(|number| (1..=spec.count).contains(&number))
+            }
+            None => false,
+        };
+        self.agents.iter().find(|(name, spec)| of(name, spec)).map(|(name, spec)| (name.as_str(), spec))
+    }
+
+    /// The declarations whose agents can do a task.
+    pub fn able<'a>(&'a self, task: &'a TaskSpec) -> impl Iterator<Item = (&'a str, &'a AgentSpec)> {
+        let able = |(name, agent): &(&String, &AgentSpec)| match task.needs.is_empty() {
+            true => **name == task.agent,
+            false => task.needs.is_subset(&agent.can),
+        };
+        self.agents.iter().filter(move |entry| able(entry)).map(|(name, agent)| (name.as_str(), agent))
     }
 
     /// Names of the agents a declaration gives: the bare name, or numbered ones.

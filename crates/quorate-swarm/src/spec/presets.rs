@@ -2,6 +2,8 @@
 //!
 //! Each is the CLI's documented headless form. None is given standard input (some treat a pipe as more prompt).
 
+use std::collections::BTreeSet;
+
 use quorate_agents::Network;
 use quorate_base::{ByteCount, Millis};
 
@@ -121,6 +123,10 @@ impl Preset {
             env,
             secrets: owned(self.secrets),
             count: 1,
+            can: BTreeSet::new(),
+            cost: 1,
+            reports_to: None,
+            scale: None,
             attempts: 1,
             retry: Retry::default(),
             restart: Restart::default(),

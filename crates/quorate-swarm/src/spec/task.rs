@@ -1,6 +1,8 @@
 //! One unit of work, and what decides when it starts.
 
-use quorate_base::{Millis, TaskId, Timestamp};
+use std::collections::BTreeSet;
+
+use quorate_base::{ChangeId, Millis, TaskId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::budget::Budget;
@@ -10,8 +12,11 @@ use crate::lease::Wanted;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TaskSpec {
     pub id: TaskId,
-    /// Name of the agent declaration that does it.
+    /// Name of the agent declaration that does it; empty where it says what it needs.
     pub agent: String,
+    /// What an agent must be able to do for it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub needs: BTreeSet<String>,
     pub objective: String,
     /// What must have happened before this one starts.
     pub after: Vec<Dependency>,
@@ -29,6 +34,9 @@ pub struct TaskSpec {
     /// For all attempts together.
     #[serde(default, skip_serializing_if = "Budget::is_none")]
     pub budget: Budget,
+    /// The change to say yes or no to, where the task came up for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub review: Option<ChangeId>,
 }
 
 impl TaskSpec {
@@ -37,6 +45,7 @@ impl TaskSpec {
         Self {
             id,
             agent: agent.to_owned(),
+            needs: BTreeSet::new(),
             objective: objective.to_owned(),
             after: Vec::new(),
             priority: Priority::default(),
@@ -44,6 +53,7 @@ impl TaskSpec {
             estimate: None,
             leases: Vec::new(),
             budget: Budget::default(),
+            review: None,
         }
     }
 }
@@ -123,6 +133,19 @@ pub enum Schedule {
     CriticalPath,
     /// The one with the least estimate.
     Shortest,
+}
+
+/// To which of the agents that could do a task it goes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Placement {
+    /// The one with the least before it.
+    #[default]
+    Load,
+    /// The cheapest, by `cost`; of equally cheap ones, the one with the least before it.
+    Cost,
+    /// The one that did the last task that this one comes after, where it can do this one too.
+    Affinity,
 }
 
 /// When a task is tried again.

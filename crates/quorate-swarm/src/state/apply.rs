@@ -7,10 +7,12 @@ use quorate_base::{AgentId, BallotId, ChangeId, Digest, TaskId, Timestamp};
 
 use super::agenda::Agenda;
 use super::crew::{Crew, Phase};
-use super::{BallotState, Candidate, ChangeState, Conflict, Landing, Settled, State, TaskState};
+use super::{
+    BallotState, Candidate, ChangeState, Conflict, Landing, Review, Settled, State, TaskState, review,
+};
 use crate::budget::{Account, Ledger};
-use crate::record::{AgentEnded, AgentOutcome, Record, RunStarted, Stamped, TaskOutcome};
-use crate::spec::Restart;
+use crate::record::{AgentEnded, AgentOutcome, Opinion, Record, RunStarted, Stamped, TaskOutcome};
+use crate::topology::Shape;
 
 /// A record does not follow from those before it: the journal is of another run, or of a newer Quorate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -30,14 +32,25 @@ impl State {
             });
         };
         let RunStarted { spec, base, .. } = &**started;
+        let wrong = |what: String| Inconsistent { seq: first.seq, what };
+        let shape = Shape::new(spec.topology, spec).map_err(|error| wrong(error.to_string()))?;
         let tasks: BTreeMap<_, _> =
             spec.tasks.iter().map(|task| (task.id.clone(), TaskState::fresh())).collect();
-        Ok(Self {
+        let crew = Crew::new(spec, first.time);
+        let mut agenda = Agenda::new(spec, first.time);
+        let benched = crew.iter().filter(|(_, member)| member.phase.is_out());
+        benched.for_each(|(agent, _)| agenda.in_service(agent, false));
+        let mut state = Self {
+            shape,
+            added: Vec::new(),
+            in_review: BTreeSet::new(),
+            steals: 0,
+            scaled: BTreeMap::new(),
             started_at: first.time,
             last_at: first.time,
             tasks,
-            agenda: Agenda::new(spec, first.time),
-            crew: Crew::new(spec, first.time),
+            agenda,
+            crew,
             unwanted: BTreeMap::new(),
             prioritised: BTreeMap::new(),
             deaths: BTreeMap::new(),
@@ -55,7 +68,9 @@ impl State {
             resumptions: 0,
             outcome: None,
             started: Arc::new((**started).clone()),
-        })
+        };
+        state.spent();
+        Ok(state)
     }
 
     /// The state after all records of a journal.
@@ -76,7 +91,8 @@ impl State {
         match record {
             Record::RunStarted(_) => return Err(wrong("a run starts once".into())),
             Record::Resumed { .. } => self.resumptions += 1,
-            Record::AgentStarting { agent, task, attempt, base, set_aside } => {
+            Record::AgentStarting { agent, task, attempt, base, set_aside, stolen_from } => {
+                self.steals += u64::from(stolen_from.is_some());
                 let at = self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))?;
                 if !matches!(at, TaskState::Waiting { .. }) {
                     return Err(wrong(format!("task {task} is {at:?}")));
@@ -87,10 +103,10 @@ impl State {
                     base: base.clone(),
                     set_aside: *set_aside,
                 };
-                self.agenda.taken(task);
+                self.agenda.taken(task, agent);
                 self.crew.starting(agent, task, *time, *seq).map_err(|error| wrong(error.to_string()))?;
-                let name = self.task_spec(task).map(|spec| spec.agent.clone()).unwrap_or_default();
-                self.ledger.set_aside(&name, task, *set_aside);
+                let name = self.started.spec.declaration(agent).map(|(name, _)| name.to_owned());
+                self.ledger.set_aside(&name.unwrap_or_default(), task, *set_aside);
             }
             Record::AgentStarted { agent, task, attempt, pid } => {
                 let at = self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))?;
@@ -110,13 +126,56 @@ impl State {
                     self.moves(*seq, agent, Phase::Working, "")?;
                 }
             }
-            Record::AgentPaused { .. }
-            | Record::AgentContinued { .. }
-            | Record::AgentStopping { .. }
-            | Record::AgentDraining { .. }
-            | Record::AgentQuarantined { .. }
-            | Record::AgentReleased { .. } => {
+            Record::AgentPaused { .. } | Record::AgentContinued { .. } | Record::AgentStopping { .. } => {
                 self.crew.take(record, *time).map_err(|error| wrong(error.to_string()))?;
+            }
+            Record::AgentQuarantined { agent, .. } | Record::AgentDraining { agent, .. } => {
+                self.crew.take(record, *time).map_err(|error| wrong(error.to_string()))?;
+                self.agenda.in_service(agent, false);
+            }
+            Record::AgentBenched { agent, .. } => {
+                self.crew.take(record, *time).map_err(|error| wrong(error.to_string()))?;
+                self.agenda.in_service(agent, false);
+                self.scaled(agent, *time);
+            }
+            Record::AgentReleased { agent, .. } => {
+                self.crew.take(record, *time).map_err(|error| wrong(error.to_string()))?;
+                self.agenda.in_service(agent, true);
+                self.scaled(agent, *time);
+            }
+            Record::TopologyChanged { topology, .. } => {
+                let shape = Shape::new(*topology, &self.started.spec);
+                self.shape = shape.map_err(|error| wrong(error.to_string()))?;
+            }
+            Record::ReviewAsked { change, task, by } => {
+                let state = self.change_mut(change).ok_or_else(|| wrong(format!("no change {change}")))?;
+                state.review = Some(Review { by: by.clone(), task: task.clone(), given: None });
+                let spec = review::task(self, change, task);
+                self.agenda.add(&spec, by);
+                self.tasks.insert(task.clone(), TaskState::fresh());
+                self.added.push(spec);
+            }
+            Record::ReviewGiven { change, accepted, reason, .. } => {
+                let state = self.change_mut(change).ok_or_else(|| wrong(format!("no change {change}")))?;
+                if let Some(review) = &mut state.review {
+                    review.given = Some(Opinion { accepted: *accepted, reason: reason.clone() });
+                }
+                if *accepted {
+                    self.enqueue(change);
+                } else {
+                    state.settled = Some(Settled::Refused {
+                        check: "review".into(),
+                        reason: reason.clone(),
+                        evidence: Vec::new(),
+                    });
+                    let task = state.proposed.task.clone();
+                    self.enqueue(change);
+                    self.settled(task.as_ref(), false);
+                }
+            }
+            Record::ReviewWaived { change, .. } => {
+                self.change_mut(change).ok_or_else(|| wrong(format!("no change {change}")))?;
+                self.enqueue(change);
             }
             Record::TaskUnwanted { task, reason } => {
                 self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))?;
@@ -142,7 +201,12 @@ impl State {
                 let next = self.after_launch(ended, *time);
                 let failed = !ended.outcome.succeeded()
                     && !matches!(ended.outcome, AgentOutcome::Cancelled | AgentOutcome::BudgetSpent { .. });
-                let restart = self.restart_of(&ended.task);
+                let restart = self
+                    .started
+                    .spec
+                    .declaration(&ended.agent)
+                    .map(|(_, agent)| agent.restart)
+                    .unwrap_or_default();
                 self.crew
                     .ended(&ended.agent, failed.then_some(&restart), *time, *seq)
                     .map_err(|error| wrong(error.to_string()))?;
@@ -160,15 +224,18 @@ impl State {
                     TaskState::Waiting { not_before, .. } => self.agenda.waits(&ended.task, not_before),
                     TaskState::Closed { outcome } => {
                         self.over_budget |= matches!(outcome, TaskOutcome::OverBudget { .. });
-                        self.agenda.ended(&ended.task, false);
+                        let done = matches!(outcome, TaskOutcome::Reviewed { .. });
+                        self.agenda.ended(&ended.task, done);
                     }
-                    _ => self.agenda.ended_well(&ended.task),
+                    _ => self.agenda.ended_well(&ended.task, &ended.agent),
                 }
                 self.ledger.settle(*time, &ended.task, ended.used);
+                self.spent();
                 self.launches.push((**ended).clone());
             }
             Record::AgentLost { agent, task, attempt, used } => {
                 self.ledger.settle(*time, task, *used);
+                self.spent();
                 let at = self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))?;
                 let was = std::mem::replace(
                     at,
@@ -198,6 +265,7 @@ impl State {
                 }
                 let state = ChangeState {
                     proposed: proposed.clone(),
+                    review: None,
                     candidate: None,
                     conflict: None,
                     ballots: Vec::new(),
@@ -207,7 +275,12 @@ impl State {
                 if self.changes.insert(proposed.change.clone(), state).is_some() {
                     return Err(wrong(format!("change {} is there already", proposed.change)));
                 }
-                self.queue.push(proposed.change.clone());
+                let author = proposed.agent.as_ref();
+                if author.is_some_and(|author| self.decider(author).is_some()) {
+                    self.in_review.insert(proposed.change.clone());
+                } else {
+                    self.queue.push(proposed.change.clone());
+                }
             }
             Record::CandidatePrepared { change, onto, commit, tree } => {
                 let change = self.change_mut(change).ok_or_else(|| wrong(format!("no change {change}")))?;
@@ -311,7 +384,11 @@ impl State {
             return Some(TaskState::Closed { outcome });
         }
         if ended.outcome.succeeded() {
-            return None;
+            let reviews = self.task_spec(&ended.task).is_some_and(|task| task.review.is_some());
+            let silent = || Opinion { accepted: false, reason: "the reviewer gave no verdict".into() };
+            let Opinion { accepted, reason } = ended.verdict.clone().unwrap_or_else(silent);
+            let outcome = TaskOutcome::Reviewed { accepted, reason };
+            return reviews.then_some(TaskState::Closed { outcome });
         }
         if ended.outcome == AgentOutcome::Cancelled {
             // Somebody else's doing: it is as if it had not begun.
@@ -322,7 +399,7 @@ impl State {
             let outcome = TaskOutcome::OverBudget { account: "the launch".into(), unit };
             return Some(TaskState::Closed { outcome });
         }
-        let spec = self.task_spec(&ended.task).and_then(|task| self.started.spec.agents.get(&task.agent));
+        let spec = self.started.spec.declaration(&ended.agent).map(|(_, agent)| agent);
         let attempts_max = spec.map_or(1, |agent| agent.attempts);
         if ended.attempt >= attempts_max || matches!(ended.outcome, AgentOutcome::NotStarted { .. }) {
             let reason = format!("{} in attempt {} of {attempts_max}", ended.outcome, ended.attempt);
@@ -341,10 +418,27 @@ impl State {
         moved.map(|_| ()).map_err(|error| Inconsistent { seq, what: error.to_string() })
     }
 
-    /// How the agents for a task are supervised.
-    fn restart_of(&self, task: &TaskId) -> Restart {
-        let agent = self.task_spec(task).and_then(|task| self.started.spec.agents.get(&task.agent));
-        agent.map(|agent| agent.restart).unwrap_or_default()
+    /// Declarations whose budgets are used up have no more tasks to do.
+    fn spent(&mut self) {
+        for (account, _) in self.ledger.empty() {
+            if let Account::Agent(name) = account {
+                self.agenda.spent(name);
+            }
+        }
+    }
+
+    /// A declaration has one agent more or fewer.
+    fn scaled(&mut self, agent: &AgentId, at: Timestamp) {
+        if let Some((name, _)) = self.started.spec.declaration(agent) {
+            self.scaled.insert(name.to_owned(), at);
+        }
+    }
+
+    /// A change has the word it needs, or was refused it; it takes its place among those for the panel.
+    fn enqueue(&mut self, change: &ChangeId) {
+        if self.in_review.remove(change) {
+            self.queue.push(change.clone());
+        }
     }
 
     /// A change has come to its end, and so has what proposed it.

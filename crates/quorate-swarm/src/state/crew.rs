@@ -106,6 +106,8 @@ pub struct Member {
     /// Why it is in this phase, where somebody or something has put it there.
     pub reason: String,
     pub task: Option<TaskId>,
+    /// It takes no task because there is not enough to do, and will when there is.
+    pub benched: bool,
     /// Launches so far.
     pub launches: u32,
     /// Its process has been told to end.
@@ -157,11 +159,12 @@ pub enum Illegal {
 
 impl Crew {
     pub(super) fn new(spec: &RunSpec, at: Timestamp) -> Self {
-        let member = |declaration: &String| Member {
+        let member = |declaration: &String, benched: bool| Member {
             declaration: declaration.clone(),
-            phase: Phase::Created,
+            phase: if benched { Phase::Stopped } else { Phase::Created },
             since: at,
-            reason: String::new(),
+            reason: if benched { "there is not enough to do for it yet".into() } else { String::new() },
+            benched,
             task: None,
             launches: 0,
             ending: false,
@@ -170,14 +173,20 @@ impl Crew {
             launched: 0,
             failed: None,
         };
-        let all = spec.agents.keys().flat_map(|name| {
-            spec.instances(name).into_iter().map(move |id| (id, member(name))).collect::<Vec<_>>()
+        let all = spec.agents.iter().flat_map(|(name, agent)| {
+            let most = agent.scale.map_or(u32::MAX, |scale| scale.min);
+            let one = |(id, place): (AgentId, u32)| (id, member(name, place >= most));
+            spec.instances(name).into_iter().zip(0..).map(one).collect::<Vec<_>>()
         });
         let members: BTreeMap<AgentId, Member> = all.collect();
+        let mut out: BTreeMap<String, BTreeSet<AgentId>> = BTreeMap::new();
+        for (agent, member) in members.iter().filter(|(_, member)| member.phase.is_out()) {
+            out.entry(member.declaration.clone()).or_default().insert(agent.clone());
+        }
         let mut sizes: BTreeMap<String, usize> = BTreeMap::new();
         members.values().for_each(|member| *sizes.entry(member.declaration.clone()).or_default() += 1);
         let linked = spec.agents.values().any(|agent| agent.restart.strategy != Strategy::OneForOne);
-        Self { members, failed: BTreeSet::new(), out: BTreeMap::new(), sizes, linked }
+        Self { members, failed: BTreeSet::new(), out, sizes, linked }
     }
 
     pub fn get(&self, agent: &AgentId) -> Option<&Member> {
@@ -213,7 +222,8 @@ impl Crew {
         member.paused = member.paused_by(at);
         member.phase = next;
         member.since = at;
-        member.reason = reason.to_owned();
+        member.benched = false;
+        reason.clone_into(&mut member.reason);
         Ok(member)
     }
 
@@ -275,20 +285,25 @@ impl Crew {
         })
     }
 
-    /// Declarations all of whose agents take nothing more, with what the first of them says.
-    pub(crate) fn without_agents(&self) -> impl Iterator<Item = (&str, String)> {
-        self.out.iter().filter_map(|(declaration, out)| {
-            if out.len() < *self.sizes.get(declaration)? {
-                return None;
-            }
-            let agent = out.first()?;
-            let member = self.members.get(agent)?;
-            let colon = if member.reason.is_empty() { "" } else { ": " };
-            Some((
-                declaration.as_str(),
-                format!("{agent} is {}{colon}{}", member.phase.name(), member.reason),
-            ))
-        })
+    /// Why a declaration has no agent left that takes tasks, by the first of them.
+    pub(crate) fn why_none(&self, declaration: &str) -> String {
+        let first = self.out.get(declaration).and_then(BTreeSet::first);
+        let Some((agent, member)) = first.and_then(|agent| self.members.get_key_value(agent)) else {
+            return "its budget is used up".into();
+        };
+        let colon = if member.reason.is_empty() { "" } else { ": " };
+        format!("{agent} is {}{colon}{}", member.phase.name(), member.reason)
+    }
+
+    /// Agents of a declaration that take tasks, and all.
+    pub(crate) fn strength(&self, declaration: &str) -> (usize, usize) {
+        let all = self.sizes.get(declaration).copied().unwrap_or(0);
+        (all - self.out.get(declaration).map_or(0, BTreeSet::len), all)
+    }
+
+    /// Agents of a declaration, in their order.
+    pub(crate) fn of<'a>(&'a self, declaration: &'a str) -> impl Iterator<Item = (&'a AgentId, &'a Member)> {
+        self.members.iter().filter(move |(_, member)| member.declaration == declaration)
     }
 
     /// Agents that have been told to end, and their tasks.
@@ -296,10 +311,11 @@ impl Crew {
         self.members.values().filter(|member| member.ending).filter_map(|member| member.task.as_ref())
     }
 
-    /// Agents that end because another of their declaration has failed, with that one.
+    /// Agents that end because another has failed, of their declaration or in whose domain they are (`below`), with that one.
     pub(crate) fn dragged<'a>(
         &'a self,
         restart: impl Fn(&str) -> Restart + 'a,
+        below: impl Fn(&AgentId, &AgentId) -> bool + Copy + 'a,
     ) -> impl Iterator<Item = (&'a AgentId, &'a AgentId)> + 'a {
         let all = self.linked.then(|| self.members.iter()).into_iter().flatten();
         let failed = all.filter_map(|(agent, member)| Some((agent, member, member.failed?)));
@@ -313,8 +329,9 @@ impl Crew {
                     // Those whose present launch is younger than its last one.
                     Strategy::RestForOne => member.launched > theirs.launched,
                 };
-                let with_it = member.declaration == theirs.declaration && member.launched < seq;
-                (busy && follows && with_it && agent != failed).then_some((agent, failed))
+                let together = member.declaration == theirs.declaration || below(agent, failed);
+                let with_it = busy && follows && member.launched < seq && agent != failed;
+                (with_it && together).then_some((agent, failed))
             })
         })
     }

@@ -7,6 +7,7 @@ mod agenda;
 mod apply;
 pub mod crew;
 mod queue;
+mod review;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,12 +18,13 @@ use quorate_evidence::dsse::{Envelope, Signature};
 
 use crate::budget::{Amount, Ledger};
 use crate::lease::Leases;
-use crate::record::{AgentEnded, ChangeProposed, RunOutcome, RunStarted, Step, TaskOutcome};
+use crate::record::{AgentEnded, ChangeProposed, Opinion, RunOutcome, RunStarted, Step, TaskOutcome};
 use crate::spec::TaskSpec;
 use crate::spec::task::Priority;
+use crate::topology::Shape;
 
 use agenda::Agenda;
-pub(crate) use agenda::Leave;
+pub(crate) use agenda::{Leave, Pick};
 pub use crew::Crew;
 
 pub use apply::Inconsistent;
@@ -40,6 +42,16 @@ pub struct State {
     pub tasks: BTreeMap<TaskId, TaskState>,
     pub(crate) agenda: Agenda,
     pub crew: Crew,
+    /// Who writes to whom, takes over from whom, and decides.
+    pub shape: Shape,
+    /// Tasks that came up on the way, after those of the file.
+    pub(crate) added: Vec<TaskSpec>,
+    /// Changes that need an agent's word before they go to the panel.
+    pub(crate) in_review: BTreeSet<ChangeId>,
+    /// Tasks that an agent took from the queue of another.
+    pub steals: u64,
+    /// Since when no agent was added or benched, by declaration.
+    pub(crate) scaled: BTreeMap<String, Timestamp>,
     /// Tasks that are wanted no more, and why.
     pub(crate) unwanted: BTreeMap<TaskId, String>,
     /// Tasks that somebody has given another priority than the swarm file.
@@ -109,12 +121,22 @@ pub enum TaskState {
 #[derive(Debug, Clone, PartialEq)]
 pub struct ChangeState {
     pub proposed: ChangeProposed,
+    /// Whose word was asked for, by which task; and what it was.
+    pub review: Option<Review>,
     pub candidate: Option<Candidate>,
     pub conflict: Option<Conflict>,
     /// Ballots about this change, oldest first; only the newest matters.
     pub ballots: Vec<BallotId>,
     pub landing: Option<Landing>,
     pub settled: Option<Settled>,
+}
+
+/// The word of an agent on a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Review {
+    pub by: AgentId,
+    pub task: TaskId,
+    pub given: Option<Opinion>,
 }
 
 /// A change merged onto a commit.
@@ -230,6 +252,11 @@ impl State {
             tasks: BTreeMap::new(),
             agenda: self.agenda.names_only(),
             crew: Crew::default(),
+            shape: Shape::default(),
+            added: self.added.clone(),
+            in_review: BTreeSet::new(),
+            steals: self.steals,
+            scaled: BTreeMap::new(),
             unwanted: BTreeMap::new(),
             prioritised: BTreeMap::new(),
             deaths: BTreeMap::new(),
@@ -269,11 +296,18 @@ impl State {
 
     /// Everything the run was for has come to an end.
     pub fn exhausted(&self) -> bool {
-        self.agenda.open() == 0 && self.front == self.queue.len()
+        self.agenda.open() == 0 && self.in_review.is_empty() && self.front == self.queue.len()
+    }
+
+    /// Whose word a change of this agent needs now.
+    pub(crate) fn decider<'a>(&'a self, author: &'a AgentId) -> Option<&'a AgentId> {
+        let serves = |agent: &AgentId| self.crew.get(agent).is_some_and(|member| !member.phase.is_out());
+        self.shape.decider(author, serves)
     }
 
     /// The declaration of a task.
     pub fn task_spec(&self, task: &TaskId) -> Option<&TaskSpec> {
-        self.started.spec.tasks.get(self.agenda.number(task)?)
+        let (file, number) = (&self.started.spec.tasks, self.agenda.number(task)?);
+        file.get(number).or_else(|| self.added.get(number.checked_sub(file.len())?))
     }
 }

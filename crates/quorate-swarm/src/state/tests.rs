@@ -21,7 +21,7 @@ use crate::decide::decide;
 use crate::panel;
 use crate::plan::{Work, plan};
 use crate::record::{
-    AgentEnded, AgentOutcome, ChangeProposed, Elector, Record, RunKind, RunStarted, Stamped, Step,
+    AgentEnded, AgentOutcome, ChangeProposed, Elector, Opinion, Record, RunKind, RunStarted, Stamped, Step,
     TaskOutcome,
 };
 use crate::spec::{When, file};
@@ -112,6 +112,14 @@ impl World {
                             .min(set_aside.tokens),
                         ..Amount::default()
                     },
+                    verdict: state.task_spec(task).unwrap().review.as_ref().and_then(|change| {
+                        let opinion = |accepted| Opinion { accepted, reason: "seen".into() };
+                        // One in four reviewers says nothing.
+                        match self.fate(&format!("verdict {change} {agent}"), 4) {
+                            0 => None,
+                            _ => Some(opinion(self.good(change))),
+                        }
+                    }),
                 };
                 vec![started, Record::AgentEnded(Box::new(ended))]
             }
@@ -308,15 +316,24 @@ fn budgets(draw: &mut Draw) -> String {
 fn world(seed: u64) -> (World, Record) {
     let mut draw = Draw(seed ^ 0x57a7e);
     let schedule = ["fifo", "priority", "deadline", "critical-path", "shortest"][draw.below(5)];
+    let topology = ["mesh", "star", "ring", "hierarchical"][draw.below(4)];
+    let placement = ["load", "cost", "affinity"][draw.below(3)];
+    let steal = draw.below(2) == 0;
+    let strategy = ["one-for-one", "rest-for-one", "one-for-all"][draw.below(3)];
+    let restart = format!("{{ strategy = \"{strategy}\", max = {}, within = \"200ms\" }}", 1 + draw.below(6));
+    let scale = if draw.below(2) == 0 { "scale = { idle = \"20ms\", cool-down = \"5ms\" }" } else { "" };
+    let budgets = budgets(&mut draw);
     let mut text = format!(
         "objective = \"x\"\n[swarm]\nagents-at-once = 3\nschedule = \"{schedule}\"\n\
-         [agents.a]\nprogram = \"a\"\ncount = 2\nattempts = 2\nretry.backoff = \"40ms\"\nusage = \"lines\"\n\
-         [agents.b]\nprogram = \"b\"\ncount = 2\nusage = \"lines\"\n{}",
-        budgets(&mut draw)
+         topology = \"{topology}\"\nplacement = \"{placement}\"\nsteal = {steal}\n\
+         [agents.lead]\nprogram = \"l\"\nrole = \"coordinator\"\nusage = \"lines\"\n\
+         [agents.a]\nprogram = \"a\"\ncount = 2\ncan = [\"x\"]\nattempts = 2\nretry.backoff = \"40ms\"\nusage = \"lines\"\nrestart = {restart}\n{scale}\n\
+         [agents.b]\nprogram = \"b\"\ncount = 3\ncan = [\"x\", \"y\"]\ncost = 2\nusage = \"lines\"\n{scale}\n{budgets}"
     );
     for n in 0..8 {
-        let agent = ["a", "b"][draw.below(2)];
-        text.push_str(&format!("[[tasks]]\nid = \"t{n}\"\nagent = \"{agent}\"\n"));
+        let agent =
+            ["agent = \"a\"", "agent = \"b\"", "needs = [\"x\"]", "needs = [\"y\", \"x\"]"][draw.below(4)];
+        text.push_str(&format!("[[tasks]]\nid = \"t{n}\"\n{agent}\n"));
         let on = |draw: &mut Draw| {
             let when = ["landed", "landed", "ended", "started"][draw.below(4)];
             format!("{{ task = \"t{}\", when = \"{when}\" }}", draw.below(n.max(1)))
@@ -371,8 +388,10 @@ const COMMANDS_MAX: usize = 60;
 
 /// Anything anybody could want, of agents and tasks that are there and of some that are not.
 fn whim(draw: &mut Draw) -> Command {
-    let agent = AgentId::new(["a-1", "a-2", "b-1", "b-2", "c"][draw.below(5)]).unwrap();
-    let task = TaskId::new(format!("t{}", draw.below(9))).unwrap();
+    let agent = AgentId::new(["lead", "a-1", "a-2", "b-1", "b-2", "b-3", "c"][draw.below(7)]).unwrap();
+    let number = draw.below(9);
+    let kind = if draw.below(4) == 0 { "review-" } else { "" };
+    let task = TaskId::new(format!("{kind}t{number}")).unwrap();
     let reason = String::from("whim");
     match draw.below(12) {
         0 | 1 => Command::Pause { agent, reason },
@@ -529,11 +548,23 @@ fn play(seed: u64, trouble: Trouble) -> (World, Vec<Stamped>, State) {
 
 /// A launch is of a task that waits, may start, and for which there is room and an agent.
 fn check_start(seed: u64, journal: &[Stamped], state: &State, record: &Record) {
-    let Record::AgentStarting { task, agent, .. } = record else {
+    let Record::AgentStarting { task, agent, stolen_from, .. } = record else {
         return;
     };
     assert!(matches!(state.tasks[task], TaskState::Waiting { .. }), "seed {seed}: {task} does not wait");
     let taken = state.working();
+    let (_, doer) = state.started.spec.declaration(agent).unwrap();
+    let spec = state.task_spec(task).unwrap();
+    let named = spec.agent.is_empty() || agent.as_str().starts_with(&spec.agent);
+    assert!(named && spec.needs.is_subset(&doer.can), "seed {seed}: {agent} cannot do {task}");
+    let phase = state.crew.get(agent).unwrap().phase;
+    assert!(phase.is_free(), "seed {seed}: {agent} is {phase:?}");
+    if let Some(from) = stolen_from {
+        assert!(
+            state.started.spec.steal && state.shape.may_steal(agent, from),
+            "seed {seed}: {agent} from {from}"
+        );
+    }
     assert!(!taken.contains(agent), "seed {seed}: {agent} is busy");
     assert!(taken.len() < 3, "seed {seed}: there is no room");
     for on in &state.task_spec(task).unwrap().after {
@@ -563,6 +594,11 @@ fn check_tasks(seed: u64, journal: &[Stamped], state: &State) {
             | Record::TaskClosed { task, .. } => {
                 assert!(done.insert(task.clone()), "seed {seed}: {task} came to an end twice");
             }
+            Record::AgentEnded(ended)
+                if state.task_spec(&ended.task).unwrap().review.is_some() && ended.outcome.succeeded() =>
+            {
+                assert!(done.insert(ended.task.clone()), "seed {seed}: {} ended twice", ended.task);
+            }
             Record::AgentStarted { task, .. } => {
                 assert!(!done.contains(task), "seed {seed}: {task} was begun after its end");
             }
@@ -586,6 +622,35 @@ fn check_tasks(seed: u64, journal: &[Stamped], state: &State) {
                 }
                 _ => {}
             }
+        }
+    }
+}
+
+/// No change that needed a word came before the panel without it, or against it.
+fn check_reviews(seed: u64, journal: &[Stamped], state: &State) {
+    let mut free = BTreeSet::new();
+    for stamped in journal {
+        match &stamped.record {
+            Record::ReviewGiven { change, by, accepted, .. } => {
+                let author = state.changes[change].proposed.agent.as_ref().unwrap();
+                assert_ne!(author, by, "seed {seed}: nobody judges himself");
+                let word = state.changes[change].review.as_ref().unwrap();
+                assert!(word.given.as_ref().is_none_or(|given| given.accepted == *accepted), "seed {seed}");
+                if *accepted {
+                    free.insert(change.clone());
+                }
+            }
+            Record::ReviewWaived { change, .. } => drop(free.insert(change.clone())),
+            Record::BallotOpened { change, .. } => {
+                let author = state.changes[change].proposed.agent.as_ref().unwrap();
+                let needs = state.shape.decider(author, |_| true).is_some();
+                // Whoever decides may have been out of service from the start.
+                let asked = journal.iter().any(
+                    |s| matches!(&s.record, Record::ReviewAsked { change: asked, .. } if asked == change),
+                );
+                assert!(!needs || !asked || free.contains(change), "seed {seed}: {change} before the panel");
+            }
+            _ => {}
         }
     }
 }
@@ -662,6 +727,7 @@ fn check(seed: u64, trouble: Trouble) {
     assert_eq!(head, state.head, "seed {seed}");
     let order: Vec<_> = state.queue.iter().filter(|id| places.contains(id)).cloned().collect();
     assert_eq!(places, order, "seed {seed}: changes land in the order in which they were proposed");
+    check_reviews(seed, &journal, &state);
     for (id, change) in &state.changes {
         match change.settled.as_ref().unwrap() {
             Settled::Landed { .. } => {
@@ -671,7 +737,7 @@ fn check(seed: u64, trouble: Trouble) {
             // One liar of five cannot keep a good change from landing.
             Settled::Refused { check, .. } => {
                 assert!(
-                    check == "merge" || !world.good(id),
+                    check == "merge" || check == "review" || !world.good(id),
                     "seed {seed}: {id} is good and was refused by {check}"
                 );
             }

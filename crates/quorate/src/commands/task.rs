@@ -71,7 +71,7 @@ fn list(here: &Path, run: Option<&str>, printer: &Printer) -> anyhow::Result<Exi
         printer.data(&format!(
             "{:<16} {:<14} {:<11} {:>3} {:<11} {:<24} {waits}{reason}",
             task.id,
-            task.by.as_ref().unwrap_or(&task.agent),
+            doer(task),
             task.state,
             task.attempts,
             word(&task.priority),
@@ -79,4 +79,11 @@ fn list(here: &Path, run: Option<&str>, printer: &Printer) -> anyhow::Result<Exi
         ));
     }
     Ok(ExitStatus::Done)
+}
+
+/// Who does a task, or whoever could.
+fn doer(task: &TaskStanding) -> String {
+    let needs = || task.needs.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let declared = || if task.agent.is_empty() { needs() } else { task.agent.clone() };
+    task.by.clone().unwrap_or_else(declared)
 }

@@ -16,4 +16,5 @@ mod run;
 mod sandbox;
 mod stop;
 mod survival;
+mod topology;
 mod worktree;

@@ -23,6 +23,7 @@ impl Crew {
                 self.become_(agent, Phase::Quarantined, at, reason).map(|_| ())
             }
             Record::AgentDraining { agent, reason } => self.drain(agent, at, reason),
+            Record::AgentBenched { agent, reason } => self.bench(agent, at, reason),
             Record::AgentReleased { agent, reason } => self.release(agent, at, reason),
             _ => Ok(()),
         }
@@ -60,9 +61,21 @@ impl Crew {
 
     /// An agent that takes no more: at once, or when its task has ended.
     fn drain(&mut self, agent: &AgentId, at: Timestamp, reason: &str) -> Result<(), Illegal> {
-        let member = self.members.get(agent).ok_or_else(|| Illegal::Unknown(agent.clone()))?;
+        let member = self.members.get_mut(agent).ok_or_else(|| Illegal::Unknown(agent.clone()))?;
+        if std::mem::take(&mut member.benched) {
+            // It stays where it is, and is not fetched back when there is more to do.
+            member.since = at;
+            reason.clone_into(&mut member.reason);
+            return Ok(());
+        }
         let next = if member.task.is_some() { Phase::Draining } else { Phase::Stopped };
         self.become_(agent, next, at, reason).map(|_| ())
+    }
+
+    /// One that has nothing to do takes no more for now.
+    fn bench(&mut self, agent: &AgentId, at: Timestamp, reason: &str) -> Result<(), Illegal> {
+        self.become_(agent, Phase::Stopped, at, reason)?.benched = true;
+        Ok(())
     }
 
     /// It may take tasks again, and its failures are forgotten.
