@@ -7,12 +7,24 @@ use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use quorate_base::{RunId, Timestamp};
+use quorate_base::{Millis, RunId, Timestamp};
+use rustix::time::{ClockId, clock_gettime};
 
 /// The wall clock.
 pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The time as it was when this was called, and as it has passed since: somebody who sets the wall clock moves no deadline of a run at work.
+pub(crate) fn steady() -> impl Fn() -> Timestamp + Send + Sync {
+    // Time in which the machine sleeps counts.
+    let running = || {
+        let at = clock_gettime(ClockId::Boottime);
+        u64::try_from(at.tv_sec).unwrap_or(0) * 1000 + u64::try_from(at.tv_nsec).unwrap_or(0) / 1_000_000
+    };
+    let (from, since) = (now(), running());
+    move || from.plus(Millis(running().saturating_sub(since)))
 }
 
 /// Bytes from the operating system's generator.

@@ -284,9 +284,14 @@ impl Node {
         }
     }
 
+    /// Never before what is written already, whatever has happened to the clock since then.
+    fn now(&self) -> Timestamp {
+        (self.surroundings.clock)().max(self.state.last_at)
+    }
+
     /// How long to wait for news: something may follow from the time alone.
     fn patience(&self) -> Duration {
-        let now = (self.surroundings.clock)();
+        let now = self.now();
         let until = |at: Timestamp| at.since(now).to_duration() + Duration::from_millis(1);
         self.state.next_time(now).map_or(TICK, |at| until(at).min(TICK))
     }
@@ -294,7 +299,7 @@ impl Node {
     /// Draws every conclusion there is.
     fn conclude(&mut self) -> Result<(), Error> {
         loop {
-            let records = decide(&self.state, (self.surroundings.clock)());
+            let records = decide(&self.state, self.now());
             if records.is_empty() {
                 return Ok(());
             }
@@ -303,7 +308,7 @@ impl Node {
     }
 
     fn start_work(&self, sender: &Sender<News>, in_hand: &mut BTreeMap<Key, InHand>) {
-        let wanted = plan(&self.state, (self.surroundings.clock)());
+        let wanted = plan(&self.state, self.now());
         let keys: BTreeSet<Key> = wanted.iter().map(Key::from).collect();
         // Panels whose question is no longer asked stop costing anything.
         for (key, work) in in_hand.iter() {
@@ -368,7 +373,7 @@ impl Node {
         if records.is_empty() {
             return Ok(Vec::new());
         }
-        let now = (self.surroundings.clock)();
+        let now = self.now();
         let payloads = records.iter().map(serde_json::to_vec).collect::<Result<Vec<_>, _>>()?;
         let payloads: Vec<&[u8]> = payloads.iter().map(Vec::as_slice).collect();
         let seqs = if self.fault.armed() {
