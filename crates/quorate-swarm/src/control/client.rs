@@ -6,11 +6,13 @@ use std::time::Duration;
 use quorate_base::RunId;
 
 use super::door::{connect, line};
-use super::{Reply, Request};
+use super::{Ask, Reply, Request};
 use crate::workspace::Workspace;
 
 /// How long a node may take to answer: it may wait for the disk.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long it may take to say what it sees.
+const GLANCE: Duration = Duration::from_secs(3);
 /// The longest answer that is read: what ten thousand launches use.
 const REPLY_LEN_MAX: usize = 4 << 20;
 
@@ -45,10 +47,11 @@ pub fn ask(workspace: &Workspace, request: &Request) -> Result<Reply, Error> {
     let mut text =
         serde_json::to_vec(request).map_err(|source| Error::Unintelligible { run: run(), source })?;
     text.push(b'\n');
-    stream.set_write_timeout(Some(PATIENCE)).map_err(silent)?;
+    let patience = if request.ask == Ask::Usage { GLANCE } else { PATIENCE };
+    stream.set_write_timeout(Some(patience)).map_err(silent)?;
     // A node that refuses without hearing answers all the same.
     let sent = stream.write_all(&text);
     let answer =
-        line(&stream, REPLY_LEN_MAX, PATIENCE).map_err(|error| silent(sent.err().unwrap_or(error)))?;
+        line(&stream, REPLY_LEN_MAX, patience).map_err(|error| silent(sent.err().unwrap_or(error)))?;
     serde_json::from_slice(&answer).map_err(|source| Error::Unintelligible { run: run(), source })
 }

@@ -399,7 +399,10 @@ impl Node {
     /// Removes a worktree nobody needs any more; what fails here is swept at the end of the run.
     fn clean_after(&self, record: &Record) {
         let (agent, task, attempt) = match record {
-            Record::AgentEnded(ended) if !ended.outcome.succeeded() => {
+            // Also what came of a task that was cancelled meanwhile.
+            Record::AgentEnded(ended)
+                if !ended.outcome.succeeded() || self.state.unwanted.contains_key(&ended.task) =>
+            {
                 (&ended.agent, &ended.task, ended.attempt)
             }
             Record::ChangeProposed(proposed) => match (&proposed.agent, &proposed.task) {

@@ -393,14 +393,14 @@ fn whim(draw: &mut Draw) -> Command {
     let kind = if draw.below(4) == 0 { "review-" } else { "" };
     let task = TaskId::new(format!("{kind}t{number}")).unwrap();
     let reason = String::from("whim");
-    match draw.below(12) {
+    match draw.below(14) {
         0 | 1 => Command::Pause { agent, reason },
         2 | 3 => Command::Continue { agent, reason },
         4 | 5 => Command::Relaunch { agent, reason },
         6 => Command::Stop { agent, reason },
         7 => Command::Drain { agent, reason },
         8 | 9 => Command::Release { agent, reason },
-        10 => Command::Cancel { task, reason },
+        10..=12 => Command::Cancel { task, reason },
         _ => {
             use crate::spec::task::Priority::{Background, Critical, High, Low, Normal};
             let priority = [Critical, High, Normal, Low, Background][draw.below(5)];
@@ -423,7 +423,7 @@ fn fate(state: &State, record: &Record, draw: &mut Draw) -> Fate {
         // Somebody else may kill it all the same.
         Phase::Paused if draw.below(20) > 0 => Fate::Halted,
         // It may have been faster.
-        _ if member.ending && draw.below(5) > 0 => Fate::Cancelled,
+        _ if member.ending && draw.below(3) > 0 => Fate::Cancelled,
         _ => Fate::AsItWas,
     }
 }

@@ -53,12 +53,9 @@ pub(crate) fn agent(here: &Path, command: Agent, printer: &Printer) -> anyhow::R
 fn list(here: &Path, run: Option<&str>, printer: &Printer) -> anyhow::Result<ExitStatus> {
     let view = store::view(here, run)?;
     // Asked after the journal was read: a launch that is not there any more is left out.
-    let usage = control::usage(&view.workspace, &view.run);
-    let document = Document {
-        run: view.run.to_string(),
-        node: usage.is_some(),
-        agents: roster::agents(&view.state, usage.as_deref()),
-    };
+    let (node, usage) = control::usage(&view.workspace, &view.run);
+    let document =
+        Document { run: view.run.to_string(), node, agents: roster::agents(&view.state, usage.as_deref()) };
     if printer.json {
         printer.document(&document);
         return Ok(ExitStatus::Done);

@@ -89,13 +89,14 @@ fn row(run: &RunId, of: &str, came: Result<Vec<u64>, Option<Refusal>>, message: 
     Row { run: run.to_string(), of: of.to_owned(), done, records, refused, message }
 }
 
-/// What the launches of a run use now; nothing where no node works on it.
-pub(super) fn usage(workspace: &Workspace, run: &RunId) -> Option<Vec<Launch>> {
+/// Whether a node works on a run, and what launches use now, if it says so.
+pub(super) fn usage(workspace: &Workspace, run: &RunId) -> (bool, Option<Vec<Launch>>) {
     let request = Request { run: run.clone(), ask: Ask::Usage };
     match control::ask(workspace, &request) {
-        Ok(Reply::Usage { launches }) => Some(launches),
+        Ok(Reply::Usage { launches }) => (true, Some(launches)),
+        Err(control::Error::NoNode { .. } | control::Error::Unreachable { .. }) => (false, None),
         // The journal tells the rest.
-        _ => None,
+        _ => (true, None),
     }
 }
 
