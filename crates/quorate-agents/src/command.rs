@@ -28,6 +28,15 @@ pub struct Command {
     pub marker: String,
 }
 
+impl Command {
+    /// Where it works, and what it has for temporary files where it has something of its own.
+    pub(crate) fn own_folders(&self) -> Vec<PathBuf> {
+        let temporary = self.sandbox.as_ref().and_then(|sandbox| sandbox.temporary.clone());
+        let apart = temporary.filter(|temporary| !temporary.starts_with(&self.cwd));
+        [self.cwd.clone()].into_iter().chain(apart).collect()
+    }
+}
+
 /// What the process reads.
 #[derive(Debug, Clone)]
 pub enum Stdin {
@@ -45,8 +54,15 @@ pub struct Limits {
     pub cpu: Millis,
     /// Both output files together, on disk.
     pub output: ByteCount,
-    /// Where a cgroup with the pids controller holds it.
+    /// Processes and threads of the tree together, as the kernel counts them.
     pub processes: u32,
+    /// Thousandths of a processor the tree may use at a time. Only a cgroup with the cpu controller can hold it; without
+    /// one, [`crate::Ended::containment`] tells that it is not held.
+    pub cpus: Option<u32>,
+    /// By how much what lies below `cwd`, and in the sandbox's temporary folder, may grow.
+    pub disk: Option<ByteCount>,
+    /// Longest time without progress: no output, no CPU time worth speaking of, no change in these folders.
+    pub idle: Option<Millis>,
     /// For each process; lowered to what this process itself may open.
     pub open_files: u64,
     /// From asking to end to ending.

@@ -8,8 +8,12 @@
 
 mod command;
 mod containment;
+mod disk;
+mod idle;
+mod machine;
 mod orphans;
 mod output;
+mod reaper;
 pub mod sandbox;
 mod supervise;
 mod sys;
@@ -17,8 +21,9 @@ mod tree;
 
 pub use command::{Command, Limits, Stdin};
 pub use containment::{Containment, Layer};
+pub use machine::Memory;
 pub use orphans::{Reaped, reap_orphans};
 pub use output::{ends, redact_copy};
 pub use sandbox::{Network, Sandbox, SandboxLayer};
-pub use supervise::{Control, Ended, Outcome, Running, SpawnError, Usage, WaitError, spawn};
+pub use supervise::{Control, Ended, Note, Outcome, Running, SpawnError, Usage, WaitError, spawn};
 pub use sys::kill_self;

@@ -26,11 +26,13 @@ pub fn reap_orphans(marker: &str) -> Vec<Reaped> {
     let mut reaped: Vec<Reaped> = Vec::new();
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let mut found: Vec<(u32, String)> = containment::kill_marked(marker)
+        // Who they are is read while they live.
+        let mut found: Vec<(u32, String)> = containment::members_marked(marker)
             .into_iter()
             .filter_map(|pid| Some((pid, command(pid)?)))
             .collect();
         found.extend(marked(marker));
+        containment::kill_marked(marker);
         found.retain(|(pid, _)| *pid != std::process::id());
         if found.is_empty() || Instant::now() > deadline {
             break;

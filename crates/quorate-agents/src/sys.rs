@@ -6,15 +6,22 @@ use std::io;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::ExitStatus;
 
-use rustix::process::{Resource, Rlimit, Signal};
+use rustix::fs::{Mode, OFlags};
+use rustix::process::{Pid, Resource, Rlimit, Signal};
 
 use crate::sandbox::{Entrant, keep_no_descriptors};
 
 /// What a child does to itself before it becomes the program.
 #[derive(Debug)]
 pub(crate) struct Setup {
-    /// Its control group's `cgroup.procs`.
-    pub(crate) group: Option<std::fs::File>,
+    /// The `cgroup.procs` of its control groups.
+    pub(crate) groups: Vec<std::fs::File>,
+    /// Keeps what its descendants leave behind below itself, for as long as it lives.
+    pub(crate) subreaper: bool,
+    /// Tasks its user may have, which the kernel does not hold root to.
+    pub(crate) user_tasks: Option<u64>,
+    /// Largest file it may write.
+    pub(crate) file_bytes: u64,
     pub(crate) data_bytes: u64,
     pub(crate) cpu_seconds: u64,
     pub(crate) open_files: u64,
@@ -24,9 +31,13 @@ pub(crate) struct Setup {
 /// Arranges for a child to start in a session of its own, die with this thread, and be limited.
 pub(crate) fn prepare(command: &mut std::process::Command, setup: Setup) {
     let before_exec = move || {
-        if let Some(group) = &setup.group {
+        for group in &setup.groups {
             rustix::io::write(group, b"0")?;
         }
+        if setup.subreaper {
+            rustix::process::set_child_subreaper(Some(Pid::INIT))?;
+        }
+        first_to_go();
         rustix::process::setsid()?;
         let die_with_parent = || rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
         die_with_parent()?;
@@ -34,6 +45,10 @@ pub(crate) fn prepare(command: &mut std::process::Command, setup: Setup) {
         limit(Resource::Data, setup.data_bytes)?;
         limit(Resource::Cpu, setup.cpu_seconds)?;
         limit(Resource::Nofile, setup.open_files)?;
+        limit(Resource::Fsize, setup.file_bytes)?;
+        if let Some(tasks) = setup.user_tasks {
+            limit(Resource::Nproc, tasks)?;
+        }
         limit(Resource::Core, 0)?;
         if let Some(sandbox) = &setup.sandbox {
             sandbox.enter()?;
@@ -43,10 +58,20 @@ pub(crate) fn prepare(command: &mut std::process::Command, setup: Setup) {
         Ok(())
     };
     // SAFETY: between fork and exec only async-signal-safe functions may run. The closure makes plain system calls
-    // (write, setsid, prctl, getrlimit, setrlimit) through rustix, and those of `sandbox::raw`, allocates nothing, takes no lock and touches no memory
+    // (open, write, setsid, prctl, getrlimit, setrlimit) through rustix, and those of `sandbox::raw`, allocates nothing, takes no lock and touches no memory
     // but what it owns; an `Errno` becomes an `io::Error` without allocation.
     unsafe {
         command.pre_exec(before_exec);
+    }
+}
+
+/// Where the machine runs out of memory, the kernel takes this process and its children before anything else.
+fn first_to_go() {
+    // Without `/proc` there is nothing to say it with, and the limits hold all the same.
+    if let Ok(file) =
+        rustix::fs::open(c"/proc/self/oom_score_adj", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())
+    {
+        let _ = rustix::io::write(&file, b"1000");
     }
 }
 
@@ -92,4 +117,15 @@ pub(crate) fn wait(pid: u32) -> io::Result<(ExitStatus, Usage)> {
 /// Ends this process the hard way, for tests of survival: no destructor, no flush.
 pub fn kill_self() {
     let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::KILL);
+}
+
+/// Lets the calling thread go before all others when it has something to do, if the kernel lets it.
+///
+/// Niceness would not do: between sessions it says nothing where the kernel groups processes by session.
+pub(crate) fn urgent() {
+    // SAFETY: `sched_param` is a plain structure of integers, for which all zeroes is a value.
+    let mut parameter: libc::sched_param = unsafe { std::mem::zeroed() };
+    parameter.sched_priority = 1;
+    // SAFETY: the pointer is to a live local of the type the call reads; 0 names the calling thread.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, &parameter) };
 }

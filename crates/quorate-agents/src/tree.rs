@@ -11,6 +11,7 @@ pub(crate) struct Process {
     /// A zombie: it has ended and waits to be noticed.
     pub(crate) ended: bool,
     pub(crate) cpu_ticks: u64,
+    pub(crate) threads: u64,
     pub(crate) resident_pages: u64,
     /// Start time, which tells it from a later process with the same number.
     pub(crate) started: u64,
@@ -33,16 +34,37 @@ fn parse(stat: &[u8]) -> Option<Process> {
         session: u32::try_from(number(3)?).ok()?,
         // Own and waited-for children's, user and system.
         cpu_ticks: number(11)? + number(12)? + number(13)? + number(14)?,
+        threads: number(17).unwrap_or(1).max(1),
         started: number(19)?,
         resident_pages: number(21).unwrap_or(0),
     })
 }
 
+/// How many processes and threads the machine has, at the price of reading one line.
+pub(crate) fn tasks() -> u64 {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let total = load.split(' ').nth(3).and_then(|tasks| tasks.split_once('/')?.1.parse().ok());
+    total.unwrap_or(0)
+}
+
+/// Every process there is, the lowest number first, as they are while this goes on: a process that is started
+/// meanwhile comes later, unless numbers have begun again.
+pub(crate) fn each(mut visit: impl FnMut(u32, &Process)) {
+    let Ok(entries) = fs::read_dir("/proc") else { return };
+    for pid in entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()) {
+        if let Some(process) = process(pid) {
+            visit(pid, &process);
+        }
+    }
+}
+
 /// Every process there is.
 pub(crate) fn all() -> BTreeMap<u32, Process> {
-    let Ok(entries) = fs::read_dir("/proc") else { return BTreeMap::new() };
-    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter_map(|pid| Some((pid, process(pid)?))).collect()
+    let mut all = BTreeMap::new();
+    each(|pid, process| {
+        all.insert(pid, *process);
+    });
+    all
 }
 
 /// The processes that belong to the tree of `leader`: below it, in its session, or known to have been before.
@@ -50,28 +72,22 @@ pub(crate) fn all() -> BTreeMap<u32, Process> {
 /// `known` grows with what is found, so that a process that leaves session and parent behind stays a member.
 pub(crate) fn members(leader: u32, known: &mut BTreeMap<u32, u64>) -> BTreeMap<u32, Process> {
     let all = all();
-    let mut members: BTreeSet<u32> = known
-        .iter()
-        .filter(|(pid, started)| all.get(pid).is_some_and(|process| process.started == **started))
-        .map(|(pid, _)| *pid)
-        .collect();
-    members.extend(
-        all.iter().filter(|(pid, process)| **pid == leader || process.session == leader).map(|(pid, _)| *pid),
-    );
-    loop {
-        let more: Vec<u32> = all
-            .iter()
-            .filter(|(pid, process)| !members.contains(pid) && members.contains(&process.parent))
-            .map(|(pid, _)| *pid)
-            .collect();
-        if more.is_empty() {
-            break;
+    let still =
+        |(pid, started): &(&u32, &u64)| all.get(pid).is_some_and(|process| process.started == **started);
+    let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    let mut sessions: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for (pid, process) in &all {
+        children.entry(process.parent).or_default().push(*pid);
+        sessions.entry(process.session).or_default().push(*pid);
+    }
+    let mut next: Vec<u32> = known.iter().filter(still).map(|(pid, _)| *pid).chain([leader]).collect();
+    let mut members = BTreeSet::new();
+    while let Some(pid) = next.pop() {
+        if pid == std::process::id() || !members.insert(pid) {
+            continue;
         }
-        // A session is joined by the processes a newly found leader has started.
-        members.extend(&more);
-        let sessions: Vec<u32> =
-            all.iter().filter(|(_, process)| more.contains(&process.session)).map(|(pid, _)| *pid).collect();
-        members.extend(sessions);
+        // What it has started, and the session it leads.
+        next.extend(children.get(&pid).into_iter().chain(sessions.get(&pid)).flatten());
     }
     let found: BTreeMap<u32, Process> =
         members.iter().filter_map(|pid| Some((*pid, *all.get(pid)?))).collect();
@@ -90,6 +106,7 @@ mod tests {
         let process = parse(stat).unwrap();
         assert_eq!((process.parent, process.session, process.cpu_ticks), (3, 5, 100));
         assert_eq!((process.started, process.resident_pages, process.ended), (555, 77, false));
+        assert_eq!(process.threads, 1);
         for broken in [&b""[..], b"1 (x", b"1 (x)", b"1 (x) S", b"1 (x) S a b c"] {
             assert_eq!(parse(broken), None);
         }

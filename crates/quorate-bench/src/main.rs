@@ -14,6 +14,7 @@ mod bus;
 mod certificates;
 mod channels;
 mod child;
+mod dispatch;
 mod gate;
 mod harness;
 mod journal;
@@ -55,6 +56,7 @@ const BENCHES: &[(&str, Bench)] = &[
     ("run.memory", One(runs::memory)),
     ("run.example", One(runs::example_run)),
     ("swarm.schedule", Several(schedule::claims)),
+    ("swarm.dispatch", Several(dispatch::claims)),
     ("limit.thread", Several(limits::threads::claims)),
     ("limit.copy", Several(limits::copy::claims)),
     ("limit.log.", Several(limits::log::claims)),

@@ -26,7 +26,7 @@ const AGENTS: usize = 16;
 /// Nanoseconds a task, over whole runs that do nothing but schedule.
 pub(crate) fn claims(context: &Context) -> anyhow::Result<Vec<Claim>> {
     let candidate = |name, tasks, runs| {
-        let started = started(tasks);
+        let started = started(tasks, AGENTS, "", false);
         Candidate::new(name, move || {
             let started = started.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
             (0..runs)
@@ -43,13 +43,16 @@ pub(crate) fn claims(context: &Context) -> anyhow::Result<Vec<Claim>> {
     Ok(vec![rounds.claim_against(context, &claimed, against, |nanos| *nanos)?])
 }
 
-fn started(tasks: usize) -> anyhow::Result<Stamped> {
+/// A run of so many tasks for one declaration; a third of them depend on another, or all but the first on that.
+pub(crate) fn started(tasks: usize, agents: usize, swarm: &str, chained: bool) -> anyhow::Result<Stamped> {
     let mut text = format!(
-        "objective = \"x\"\n[swarm]\nagents-at-once = {AGENTS}\n[agents.a]\nprogram = \"a\"\ncount = {AGENTS}\n"
+        "objective = \"x\"\n[swarm]\nagents-at-once = {agents}\n{swarm}\n[agents.a]\nprogram = \"a\"\ncount = {agents}\n"
     );
     for number in 0..tasks {
         write!(text, "[[tasks]]\nid = \"t{number}\"\nagent = \"a\"\n")?;
-        if number % 3 == 2 {
+        if chained && number > 0 {
+            writeln!(text, "after = [\"t0\"]")?;
+        } else if number % 3 == 2 {
             writeln!(text, "after = [\"t{}\"]", number / 2)?;
         }
     }
@@ -113,7 +116,7 @@ fn run(started: &Stamped, tasks: usize) -> anyhow::Result<f64> {
     Ok(start.elapsed().as_nanos() as f64 / tasks as f64)
 }
 
-fn ended(
+pub(crate) fn ended(
     agent: quorate_base::AgentId,
     task: quorate_base::TaskId,
     attempt: u32,
@@ -124,6 +127,7 @@ fn ended(
         task,
         attempt,
         outcome,
+        paused: Millis(0),
         wall: Millis(1),
         cpu: Millis(1),
         memory_peak: ByteCount(1),

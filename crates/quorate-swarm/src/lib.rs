@@ -18,6 +18,7 @@ pub mod node;
 pub mod nodes;
 pub mod panel;
 pub mod plan;
+pub mod pressure;
 pub mod record;
 pub mod replay;
 pub mod roster;

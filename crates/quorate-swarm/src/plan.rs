@@ -57,8 +57,11 @@ pub(crate) struct Launch {
     pub(crate) stolen_from: Option<AgentId>,
 }
 
-/// Agents that have a task and no process.
+/// Agents that have a task and no process. While there is no memory for any, they wait.
 fn starting(state: &State, now: Timestamp) -> Vec<Work> {
+    if state.pressure.agents_at_once(1) == 0 {
+        return Vec::new();
+    }
     let launch = |task: &TaskId| match state.tasks.get(task)? {
         TaskState::Starting { agent, attempt, base, set_aside } => {
             let left = state.agenda.deadline(task).map(|deadline| deadline.since(now));
@@ -157,7 +160,8 @@ pub(crate) fn launches(state: &State, now: Timestamp) -> Vec<Launch> {
     if state.started.kind == RunKind::Certify {
         return Vec::new();
     }
-    let room = (state.started.spec.agents_at_once as usize).saturating_sub(state.agenda.busy());
+    let at_once = state.pressure.agents_at_once(state.started.spec.agents_at_once);
+    let room = (at_once as usize).saturating_sub(state.agenda.busy());
     if room == 0 {
         return Vec::new();
     }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::budget::{Amount, Unit};
 use crate::lease::Wanted;
+use crate::pressure::Level;
 use crate::spec::RunSpec;
 use crate::spec::task::Priority;
 use crate::topology::Topology;
@@ -57,7 +58,7 @@ pub enum Record {
         agent: AgentId,
         reason: String,
     },
-    /// Its process is told to end; the attempt does not count.
+    /// Its process is told to end; the attempt does not count, unless it is for want of memory once more.
     AgentStopping {
         agent: AgentId,
         reason: String,
@@ -102,6 +103,31 @@ pub enum Record {
         agent: AgentId,
         task: TaskId,
         reason: String,
+    },
+    /// The agent made no progress for so long, and was asked to end.
+    AgentIdle {
+        agent: AgentId,
+        task: TaskId,
+        attempt: u32,
+        silent: Millis,
+    },
+    /// The machine is short of memory, or no longer.
+    PressureChanged {
+        level: Level,
+        reason: String,
+        available: ByteCount,
+        total: ByteCount,
+        /// Resident memory of all agents, and of the node.
+        agents: ByteCount,
+        node: ByteCount,
+    },
+    /// The memory of an agent, or of the node where no task is named, grows steadily and would pass its limit in time.
+    MemoryGrowing {
+        task: Option<TaskId>,
+        memory: ByteCount,
+        per_minute: ByteCount,
+        limit: ByteCount,
+        passes_in: Millis,
     },
     AgentEnded(Box<AgentEnded>),
     /// The node died while the agent worked or was being started; its work is thrown away and the attempt does not count.
@@ -311,6 +337,12 @@ pub enum AgentOutcome {
     MemoryLimit,
     CpuLimit,
     OutputLimit,
+    ProcessLimit,
+    DiskLimit,
+    /// It made no progress for too long.
+    Idle,
+    /// The node ended it because the machine ran out of memory.
+    MemoryPressure,
     /// It had used what was set aside for it.
     BudgetSpent {
         unit: Unit,
@@ -337,6 +369,10 @@ impl std::fmt::Display for AgentOutcome {
             Self::MemoryLimit => f.write_str("memory limit"),
             Self::CpuLimit => f.write_str("CPU time limit"),
             Self::OutputLimit => f.write_str("output limit"),
+            Self::ProcessLimit => f.write_str("process limit"),
+            Self::DiskLimit => f.write_str("disk limit"),
+            Self::Idle => f.write_str("idle"),
+            Self::MemoryPressure => f.write_str("memory pressure"),
             Self::BudgetSpent { unit } => write!(f, "its {unit} were used up"),
             Self::Cancelled => f.write_str("cancelled"),
             Self::NotStarted { reason } => write!(f, "not started: {reason}"),

@@ -13,6 +13,8 @@ pub struct RunSummary {
     pub run: String,
     pub state: &'static str,
     pub repository: String,
+    /// How short of memory the machine is: `open`, `warn` or `critical`.
+    pub pressure: &'static str,
     pub branch: String,
     pub base: GitOid,
     pub head: GitOid,
@@ -110,6 +112,7 @@ pub fn summarise(state: &State) -> RunSummary {
         run: started.run.to_string(),
         state: state_word(state),
         repository: started.repository.clone(),
+        pressure: if state.outcome.is_some() { "open" } else { state.pressure.name() },
         branch: started.branch.clone(),
         base: started.base.clone(),
         head: state.head.clone(),

@@ -2,6 +2,7 @@
 
 use quorate_base::{ByteCount, Timestamp};
 use quorate_swarm::panel;
+use quorate_swarm::pressure::Level;
 use quorate_swarm::record::{Record, Stamped, TaskOutcome};
 use quorate_swarm::state::{State, TaskState};
 use serde::Serialize;
@@ -123,6 +124,23 @@ pub(crate) fn line(record: &Record, state: &State) -> Option<(anstyle::Style, St
                 ByteCount(ended.memory_peak.0),
             );
             (style, text)
+        }
+        Record::AgentIdle { agent, task, silent, .. } => {
+            (DOUBT, format!("{agent:<12} did nothing on {task} for {silent}; it is asked to end"))
+        }
+        Record::PressureChanged { level: Level::Open, reason, .. } => {
+            (PLAIN, format!("memory is no longer short: {reason}"))
+        }
+        Record::PressureChanged { level, reason, .. } => {
+            let style = if *level == Level::Critical { BAD } else { DOUBT };
+            (style, format!("memory is short ({}): {reason}", level.name()))
+        }
+        Record::MemoryGrowing { task, memory, per_minute, limit, passes_in } => {
+            let who = task.as_ref().map_or_else(|| "the node".to_owned(), ToString::to_string);
+            let text = format!(
+                "{who:<12} grows by {per_minute} a minute: at {memory} now, past {limit} in {passes_in}"
+            );
+            (DOUBT, text)
         }
         // Said again and again; the table has the sums.
         Record::UsageReported { .. } => return None,

@@ -4,8 +4,8 @@
 //! abstract sockets. *Seccomp* knows system calls: those that look into other processes, load code into the kernel or
 //! make sockets. *Namespaces* take the network away and make everything read-only that may not be written, modes and
 //! owners of files included, which Landlock does not look at. What a machine offers is found out by trying it
-//! ([`offer`]); what a process needs is prepared before the fork ([`enclosure`]); after it, only system calls are made
-//! ([`raw`]).
+//! (`offer`); what a process needs is prepared before the fork (`enclosure`); after it, only system calls are made
+//! (`raw`).
 //!
 //! A connection to a socket in the file system cannot be told from any other by a filter, and Landlock has a rule for
 //! it only from ABI 9 on: below that, a process in a sandbox makes no Unix sockets but pairs.

@@ -2,74 +2,21 @@
 
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the answer")]
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
-use std::path::Path;
-use std::time::{Duration, Instant};
-
+mod bounds;
+mod escape;
+mod nested;
+mod room;
 mod sandbox;
 mod standstill;
 
-use quorate_agents::{
-    Command, Containment, Ended, Limits, Outcome, SpawnError, Stdin, ends, reap_orphans, spawn,
-};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::time::{Duration, Instant};
+
+use quorate_agents::{Command, Containment, Outcome, SpawnError, Stdin, reap_orphans, spawn};
 use quorate_base::{ByteCount, Millis};
 
-struct Room {
-    folder: tempfile::TempDir,
-    marker: String,
-}
-
-impl Room {
-    fn new() -> Self {
-        Self::at(tempfile::tempdir().unwrap())
-    }
-
-    fn at(folder: tempfile::TempDir) -> Self {
-        let marker = folder.path().file_name().unwrap().to_string_lossy().to_lowercase().replace('.', "t");
-        Self { folder, marker }
-    }
-
-    fn command(&self, script: &str) -> Command {
-        let env =
-            ["PATH", "HOME"].iter().filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)));
-        Command {
-            program: "sh".into(),
-            args: vec!["-c".into(), script.into()],
-            cwd: self.folder.path().to_owned(),
-            env: env.collect::<BTreeMap<_, _>>(),
-            stdin: Stdin::Null,
-            stdout: self.folder.path().join("out"),
-            stderr: self.folder.path().join("err"),
-            limits: Limits {
-                wall: Millis::from_secs(20),
-                memory: ByteCount::mib(512),
-                cpu: Millis::from_secs(20),
-                output: ByteCount::mib(64),
-                processes: 500,
-                open_files: 256,
-                grace: Millis(300),
-            },
-            sandbox: None,
-            marker: self.marker.clone(),
-        }
-    }
-
-    fn run(&self, command: &Command) -> Ended {
-        spawn(command, &Containment::probe()).unwrap().wait().unwrap()
-    }
-
-    fn out(&self) -> String {
-        String::from_utf8_lossy(&ends(&self.folder.path().join("out"), 4096).unwrap().1).into_owned()
-    }
-}
-
-fn alive(pid_file: &Path) -> bool {
-    let pid = std::fs::read_to_string(pid_file).unwrap();
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or_default();
-    stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
-}
+use room::{Room, alive};
 
 #[test]
 fn a_process_sees_its_own_environment_arguments_and_input_and_nothing_else() {

@@ -13,7 +13,7 @@ use quorate_agents::{
 };
 use quorate_base::{ByteCount, Millis};
 
-use crate::Room;
+use crate::room::{Room, alive};
 
 /// What an attempt that was refused exits with.
 const REFUSED: i32 = 13;
@@ -30,7 +30,7 @@ impl Yard {
     }
 
     fn at(folder: tempfile::TempDir) -> Self {
-        let yard = Self { room: Room::at(folder), containment: Containment::probe() };
+        let yard = Self { room: Room::own(folder), containment: Containment::probe() };
         for folder in ["worktree", "tmp", "other", "home/.ssh"] {
             std::fs::create_dir_all(yard.path(folder)).unwrap();
         }
@@ -463,7 +463,7 @@ fn a_process_in_a_sandbox_still_ends_with_its_tree_and_its_limits() {
     command.limits.wall = Millis(600);
     let ended = yard.enclosed(&command, Network::Off);
     assert_eq!(ended.outcome, Outcome::WallLimit);
-    assert!(!crate::alive(&yard.path("worktree/escapee")));
+    assert!(!alive(&yard.path("worktree/escapee")));
 }
 
 #[test]

@@ -7,6 +7,7 @@ use quorate_base::{AgentId, ByteCount, ChangeId, Digest, Millis, RunId, TaskId, 
 use super::decide;
 use crate::budget::Amount;
 use crate::plan::{Work, plan, stopping};
+use crate::pressure::Level;
 use crate::record::{
     AgentEnded, AgentOutcome, ChangeProposed, Opinion, Record, RunKind, RunStarted, Stamped, TaskOutcome,
 };
@@ -287,6 +288,57 @@ fn an_agent_that_is_drained_ends_its_task_and_takes_no_other() {
     play.tell(Record::AgentReleased { agent: agent("a-1"), reason: "again".into() });
     play.conclude();
     assert_eq!(play.phase("a-1"), Phase::Starting);
+}
+
+impl Play {
+    fn memory(&mut self, level: Level) {
+        let (available, total) = (ByteCount(1), ByteCount(2));
+        let (agents, node, reason) = (ByteCount(0), ByteCount(0), String::new());
+        self.tell(Record::PressureChanged { level, reason, available, total, agents, node });
+        self.conclude();
+    }
+
+    fn working(&self) -> usize {
+        self.state.crew.iter().filter(|(_, member)| member.phase == Phase::Working).count()
+    }
+}
+
+#[test]
+fn who_may_begin_follows_from_how_short_memory_is() {
+    let mut play = Play::new(&agents(3, "{}"));
+    // They have been given their tasks, and wait for memory all the same.
+    play.memory(Level::Critical);
+    play.begin();
+    assert_eq!(play.working(), 0);
+    play.memory(Level::Open);
+    play.begin();
+    assert_eq!(play.working(), 3);
+    play.memory(Level::Warn);
+    play.end("a-1", BAD);
+    play.after(60_000).begin();
+    assert_eq!(play.working(), 2, "nobody begins beside one who works");
+    play.end("a-2", BAD);
+    play.end("a-3", BAD);
+    play.after(60_000).begin();
+    assert_eq!(play.working(), 1, "a machine that is always short of memory gets on");
+}
+
+#[test]
+fn the_first_two_stops_for_want_of_memory_are_no_attempts_and_none_is_a_failure_of_the_agent() {
+    let mut play = Play::new(
+        "[agents.a]\nprogram = \"a\"\nattempts = 1\nrestart = { max = 1 }\n[[tasks]]\nid = \"t\"\nagent = \"a\"\n",
+    );
+    for _ in 0..3 {
+        assert_eq!(play.outcome("t"), None);
+        play.begin();
+        let agent = AgentId::new("a").unwrap();
+        play.tell(Record::AgentPaused { agent: agent.clone(), reason: String::new() });
+        play.tell(Record::AgentStopping { agent, reason: String::new() });
+        play.end("a", AgentOutcome::MemoryPressure);
+        assert_eq!(play.phase("a"), if play.outcome("t").is_none() { Phase::Starting } else { Phase::Idle });
+    }
+    let reason = "memory pressure in attempt 1 of 1".to_owned();
+    assert_eq!(play.outcome("t"), Some(&TaskOutcome::Failed { reason }));
 }
 
 /// Two kinds of agents, and tasks with what follows their names in each.

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use quorate_agents::{Command, Limits, Outcome, Sandbox, Stdin};
+use quorate_agents::{Command, Limits, Note, Outcome, Sandbox, Stdin};
 use quorate_base::{AgentId, ByteCount, ChangeId, Digest, GitOid, Millis, TaskId};
 
 use super::equip::Equipped;
@@ -103,8 +103,11 @@ impl Job {
                 memory: spec.limits.memory,
                 cpu: spec.limits.cpu,
                 output: spec.limits.output,
-                processes: 4096,
-                open_files: 4096,
+                processes: spec.limits.processes,
+                open_files: spec.limits.open_files,
+                cpus: spec.limits.cpus,
+                disk: Some(spec.limits.disk),
+                idle: spec.limits.idle,
                 grace: GRACE,
             },
             sandbox,
@@ -143,7 +146,15 @@ impl Job {
                 let (mut running, mut told, mut tell_from) = (running, Amount::default(), Instant::now());
                 let ended = loop {
                     let look = if spec.usage == Source::None { NEVER } else { LOOK };
-                    running = match running.wait_for(look) {
+                    let heard = |note| match note {
+                        Note::Idle { silent } => self.tell(Record::AgentIdle {
+                            agent: agent.clone(),
+                            task: task.clone(),
+                            attempt,
+                            silent,
+                        }),
+                    };
+                    running = match running.wait_for(look, heard) {
                         Ok(ended) => break ended,
                         Err(running) => running,
                     };
@@ -349,6 +360,10 @@ fn outcome(outcome: &Outcome) -> AgentOutcome {
         Outcome::MemoryLimit => AgentOutcome::MemoryLimit,
         Outcome::CpuLimit => AgentOutcome::CpuLimit,
         Outcome::OutputLimit => AgentOutcome::OutputLimit,
+        Outcome::ProcessLimit => AgentOutcome::ProcessLimit,
+        Outcome::DiskLimit => AgentOutcome::DiskLimit,
+        Outcome::Idle => AgentOutcome::Idle,
+        Outcome::MemoryPressure => AgentOutcome::MemoryPressure,
         Outcome::Cancelled => AgentOutcome::Cancelled,
     }
 }

@@ -73,9 +73,4 @@ impl Leash {
             None => {}
         }
     }
-
-    /// The process that is waited for, once there is one.
-    fn process(&self) -> Option<Control> {
-        self.lock().process.clone()
-    }
 }

@@ -10,6 +10,7 @@ mod control;
 mod equip;
 mod follow;
 mod landing;
+mod pressure;
 mod start;
 mod verdict;
 
@@ -35,6 +36,7 @@ use crate::state::{Inconsistent, State, TaskState};
 use crate::store::{self, Store};
 use crate::workspace::{self, RunDir, Workspace};
 
+use pressure::Guard;
 pub use start::{Proposal, Resumption, Start, Where, stamped};
 
 /// How often the node looks up from waiting, for a stop or the run's own deadline.
@@ -208,6 +210,11 @@ impl Leash {
         state.process = Some(process);
     }
 
+    /// The process that is waited for, once there is one.
+    fn process(&self) -> Option<Control> {
+        self.lock().process.clone()
+    }
+
     fn pulled(&self) -> Option<Pull> {
         self.lock().pulled
     }
@@ -267,6 +274,7 @@ impl Node {
         receiver: &Receiver<News>,
         in_hand: &mut BTreeMap<Key, InHand>,
     ) -> Result<Left, Error> {
+        let mut guard = Guard::new(&self.state.started.spec.node);
         loop {
             self.conclude()?;
             if self.state.outcome.is_some() {
@@ -275,6 +283,9 @@ impl Node {
             if self.surroundings.stop.load(Ordering::Relaxed) {
                 return Ok(Left::Stopped);
             }
+            // Before more is started: what there is may be too much already.
+            let records = guard.look(&self.state, in_hand);
+            self.commit(records)?;
             self.start_work(sender, in_hand);
             match receiver.recv_timeout(self.patience()) {
                 Ok(news) => self.take(news, in_hand)?,

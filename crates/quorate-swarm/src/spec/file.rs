@@ -1,7 +1,7 @@
 //! The swarm file: TOML as a person writes it, checked so that a mistake is answered with its line and what is allowed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use quorate_agents::{Network, SandboxLayer};
 use quorate_base::{ByteCount, Millis, TaskId, ValidatorId};
@@ -13,8 +13,8 @@ use toml::Spanned;
 use super::presets::{self, ENV_DEFAULT, LIMITS_DEFAULT};
 use super::raw_budget::{RawBudget, RawRunBudget, unknown};
 use super::{
-    AgentLimits, AgentSpec, CheckEntry, Dependency, GateSpec, Placement, Priority, Restart, Retry, Role,
-    RunSpec, SandboxSpec, Scale, Schedule, Strategy, TaskSpec, When,
+    AgentLimits, AgentSpec, CheckEntry, Dependency, GateSpec, NodeSpec, Placement, Priority, Restart, Retry,
+    Role, RunSpec, SandboxSpec, Scale, Schedule, Strategy, TaskSpec, When,
 };
 use crate::budget::{Budget, RunBudget, Source, Unit};
 use crate::kit::{
@@ -22,6 +22,7 @@ use crate::kit::{
     spec::{RawWorktree, WorktreeSpec},
 };
 use crate::lease::{InvalidLease, Wanted};
+use crate::pressure::Bound;
 use crate::topology::{Shape, Topology};
 
 /// The largest swarm file read.
@@ -36,6 +37,14 @@ pub const INSTANCES_MAX: u32 = 1_000;
 const FAILURES_MAX: u32 = 10_000;
 /// The most validators on a panel.
 pub const VALIDATORS_MAX: usize = 150;
+
+/// What an agent's limits may be. A shell with a program is three processes; the kernel takes no share below a hundredth
+/// of a processor; shorter than a second, every agent is idle while its program is loaded.
+pub const PROCESSES_RANGE: RangeInclusive<u32> = 4..=1_000_000;
+pub const OPEN_FILES_RANGE: RangeInclusive<u32> = 16..=1_048_576;
+pub const CPUS_RANGE: RangeInclusive<f64> = 0.01..=1024.0;
+pub const DISK_MIN: ByteCount = ByteCount::mib(1);
+pub const IDLE_MIN: Millis = Millis::from_secs(1);
 
 /// Placeholders that arguments may hold.
 pub const PLACEHOLDERS: [&str; 7] =
@@ -84,6 +93,8 @@ struct RawFile {
     gate: RawGate,
     #[serde(default)]
     worktree: RawWorktree,
+    #[serde(default)]
+    node: RawNode,
     checks: Option<BTreeMap<Spanned<String>, RawCheck>>,
 }
 
@@ -105,6 +116,13 @@ struct RawSwarm {
     #[serde(default)]
     placement: Placement,
     steal: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawNode {
+    memory_warn: Option<Spanned<Bound>>,
+    memory_critical: Option<Spanned<Bound>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -153,6 +171,11 @@ struct RawLimits {
     memory: Option<ByteCount>,
     cpu: Option<Millis>,
     output: Option<ByteCount>,
+    processes: Option<Spanned<u32>>,
+    open_files: Option<Spanned<u32>>,
+    cpus: Option<Spanned<f64>>,
+    disk: Option<Spanned<ByteCount>>,
+    idle: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -334,6 +357,7 @@ pub fn parse(origin: &str, text: &str, detected: &BTreeMap<String, CheckEntry>) 
         gate,
         checks,
         worktree: at.worktree(&raw.worktree)?,
+        node: at.node(&raw.node)?,
     };
     if let Some(topology) = &raw.swarm.topology {
         let hint = "mesh puts any agents together; docs/swarm-file.md says what the others need";
@@ -568,6 +592,32 @@ impl Place<'_> {
         }
     }
 
+    fn node(&self, raw: &RawNode) -> Result<NodeSpec, Error> {
+        let default = NodeSpec::default();
+        let or = |given: &Option<Spanned<Bound>>, default| {
+            given.as_ref().map_or(default, |bound| *bound.get_ref())
+        };
+        let node = NodeSpec {
+            memory_warn: or(&raw.memory_warn, default.memory_warn),
+            memory_critical: or(&raw.memory_critical, default.memory_critical),
+        };
+        let out_of_order = match (node.memory_warn, node.memory_critical) {
+            (Bound::Bytes(warn), Bound::Bytes(critical)) => critical >= warn,
+            (Bound::Percent(warn), Bound::Percent(critical)) => critical >= warn,
+            // Which is less depends on the machine; the breaker takes the worse level.
+            _ => false,
+        };
+        if out_of_order {
+            let span = raw.memory_critical.as_ref().or(raw.memory_warn.as_ref()).map_or(0..0, Spanned::span);
+            let message = format!(
+                "`memory-critical` is {}, `memory-warn` is {}",
+                node.memory_critical, node.memory_warn
+            );
+            return Err(self.invalid(span, message, "what is critical is less than what warns"));
+        }
+        Ok(node)
+    }
+
     fn agents(
         &self,
         raw: &BTreeMap<Spanned<String>, RawAgent>,
@@ -653,13 +703,73 @@ impl Place<'_> {
                 (Some(base), None) => base.usage,
                 _ => Source::None,
             }),
-            limits: AgentLimits {
-                wall: raw.limits.wall.unwrap_or(LIMITS_DEFAULT.wall),
-                memory: raw.limits.memory.unwrap_or(LIMITS_DEFAULT.memory),
-                cpu: raw.limits.cpu.unwrap_or(LIMITS_DEFAULT.cpu),
-                output: raw.limits.output.unwrap_or(LIMITS_DEFAULT.output),
-            },
+            limits: self.limits(&raw.limits)?,
             sandbox: self.sandbox(&raw.sandbox, base.and_then(|base| base.sandbox))?,
+        })
+    }
+
+    fn limits(&self, raw: &RawLimits) -> Result<AgentLimits, Error> {
+        let default = LIMITS_DEFAULT;
+        let within = |value: &Option<Spanned<u32>>, name, range: RangeInclusive<u32>| match value {
+            None => Ok(None),
+            Some(value) if range.contains(value.get_ref()) => Ok(Some(*value.get_ref())),
+            Some(value) => {
+                let message = format!("`{name}` is {}", value.get_ref());
+                let hint = format!("allowed is {} to {}", range.start(), range.end());
+                Err(self.invalid(value.span(), message, &hint))
+            }
+        };
+        let processes = within(&raw.processes, "processes", PROCESSES_RANGE)?;
+        let open_files = within(&raw.open_files, "open-files", OPEN_FILES_RANGE)?;
+        let cpus = match &raw.cpus {
+            None => default.cpus,
+            // Not a number is in no range.
+            Some(cpus) if CPUS_RANGE.contains(cpus.get_ref()) => {
+                Some((cpus.get_ref() * 1000.0).round() as u32)
+            }
+            Some(cpus) => {
+                let message = format!("`cpus` is {}", cpus.get_ref());
+                let hint = format!(
+                    "processors at a time: allowed is {:?} to {:?}",
+                    CPUS_RANGE.start(),
+                    CPUS_RANGE.end()
+                );
+                return Err(self.invalid(cpus.span(), message, &hint));
+            }
+        };
+        let disk = match &raw.disk {
+            None => default.disk,
+            Some(disk) if disk.get_ref().0 >= DISK_MIN.0 => *disk.get_ref(),
+            Some(disk) => {
+                let message = format!("`disk` is {}", disk.get_ref());
+                return Err(self.invalid(disk.span(), message, "allowed is 1MiB and more"));
+            }
+        };
+        let idle = match &raw.idle {
+            None => default.idle,
+            Some(idle) if idle.get_ref() == "off" => None,
+            Some(idle) => {
+                let span = idle.get_ref().parse::<Millis>();
+                let span = span.map_err(|error| {
+                    self.invalid(idle.span(), error.to_string(), "or `idle = \"off\"` to wait for ever")
+                })?;
+                if span < IDLE_MIN {
+                    let message = format!("`idle` is {span}");
+                    return Err(self.invalid(idle.span(), message, "allowed is 1s and more, or \"off\""));
+                }
+                Some(span)
+            }
+        };
+        Ok(AgentLimits {
+            wall: raw.wall.unwrap_or(default.wall),
+            memory: raw.memory.unwrap_or(default.memory),
+            cpu: raw.cpu.unwrap_or(default.cpu),
+            output: raw.output.unwrap_or(default.output),
+            processes: processes.unwrap_or(default.processes),
+            open_files: open_files.map_or(default.open_files, u64::from),
+            cpus,
+            disk,
+            idle,
         })
     }
 

@@ -57,6 +57,47 @@ fn mistakes_point_at_their_line_and_say_what_is_allowed() {
 }
 
 #[test]
+fn a_limit_out_of_its_range_points_at_its_line() {
+    let with = |limit: &str| format!("objective = \"x\"\n{AGENT}[agents.a.limits]\n{limit}\n");
+    for (limit, needles) in [
+        ("processes = 3", ["`processes` is 3", "4 to 1000000"]),
+        ("open-files = 5", ["`open-files` is 5", "16 to 1048576"]),
+        ("cpus = 0", ["`cpus` is 0", "0.01 to 1024"]),
+        ("cpus = nan", ["`cpus` is NaN", "0.01 to 1024"]),
+        ("disk = \"4KiB\"", ["`disk` is 4.0 KiB", "1MiB and more"]),
+        ("idle = \"5ms\"", ["`idle` is 5ms", "off"]),
+        ("idle = \"never\"", ["`never` is not a duration", "off"]),
+    ] {
+        refused(&with(limit), ":5:", &needles);
+    }
+    let text = with("processes = 99\nopen-files = 64\ncpus = 1.5\ndisk = \"2 GiB\"\nidle = \"off\"");
+    let limits = read(&text).unwrap().spec.agents["a"].limits;
+    assert_eq!((limits.processes, limits.open_files, limits.cpus), (99, 64, Some(1500)));
+    assert_eq!((limits.disk, limits.idle), (ByteCount::mib(2048), None));
+    assert_eq!(read(&with("")).unwrap().spec.agents["a"].limits, LIMITS_DEFAULT);
+}
+
+#[test]
+fn the_nodes_thresholds_are_shares_or_sizes_in_order() {
+    let with = |lines: &str| format!("objective = \"x\"\n{AGENT}[node]\n{lines}\n");
+    refused(&with("memory-warn = \"lots\""), "line 5", &["`lots` is no amount of memory", "2GiB"]);
+    refused(&with("memory-critical = \"15%\""), ":5:", &["`memory-critical` is 15%", "less than"]);
+    refused(&with("memory-warn = \"1GiB\"\nmemory-critical = \"2GiB\""), ":6:", &["2GiB"]);
+    let node = read(&with("memory-warn = \"30%\"\nmemory-critical = \"1GiB\"")).unwrap().spec.node;
+    let expect =
+        NodeSpec { memory_warn: Bound::Percent(30), memory_critical: Bound::Bytes(ByteCount::mib(1024)) };
+    assert_eq!(node, expect);
+    assert_eq!(read(&with("")).unwrap().spec.node, NodeSpec::default());
+}
+
+#[test]
+fn limits_of_an_older_journal_get_the_defaults_and_no_idle_time() {
+    let old = r#"{"wall":"30m","memory":"4GiB","cpu":"1h","output":"256MiB"}"#;
+    let limits: AgentLimits = serde_json::from_str(old).unwrap();
+    assert_eq!(limits, AgentLimits { idle: None, ..LIMITS_DEFAULT });
+}
+
+#[test]
 fn an_impossible_combination_is_refused_when_the_file_is_read() {
     for gate in ["agree = 3", "agree = 6", "agree = 5", "faults = 2", "validators = [\"a\", \"a\"]"] {
         refused(&format!("objective = \"x\"\n{AGENT}[gate]\n{gate}\n"), ":5:", &[]);

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::budget::{Budget, RunBudget, Source};
 use crate::kit::spec::WorktreeSpec;
+use crate::pressure::Bound;
 use crate::topology::Topology;
 
 pub use self::scale::Scale;
@@ -56,6 +57,25 @@ pub struct RunSpec {
     /// What agents' worktrees come with.
     #[serde(default)]
     pub worktree: WorktreeSpec,
+    #[serde(default)]
+    pub node: NodeSpec,
+}
+
+/// What the node does for the machine it is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeSpec {
+    /// Memory available below which no agent is started beside one that works. Too high, and a busy machine does one
+    /// thing at a time; too low, and agents are started that have to be paused at once.
+    pub memory_warn: Bound,
+    /// Memory available below which agents are paused, then stopped. Too high, and agents stand still while there is
+    /// memory; too low, and the kernel ends something first, of its own choice.
+    pub memory_critical: Bound,
+}
+
+impl Default for NodeSpec {
+    fn default() -> Self {
+        Self { memory_warn: Bound::Percent(15), memory_critical: Bound::Percent(10) }
+    }
 }
 
 const fn yes() -> bool {
@@ -120,6 +140,21 @@ pub struct AgentLimits {
     pub memory: ByteCount,
     pub cpu: Millis,
     pub output: ByteCount,
+    /// Processes and threads together.
+    #[serde(default = "presets::processes_default")]
+    pub processes: u32,
+    /// For each process.
+    #[serde(default = "presets::open_files_default")]
+    pub open_files: u64,
+    /// Thousandths of a processor at a time; unbounded where absent.
+    #[serde(default)]
+    pub cpus: Option<u32>,
+    /// Growth of its worktree.
+    #[serde(default = "presets::disk_default")]
+    pub disk: ByteCount,
+    /// Longest time without progress; for ever where absent.
+    #[serde(default)]
+    pub idle: Option<Millis>,
 }
 
 /// Which panel a change must convince.

@@ -38,7 +38,25 @@ pub const LIMITS_DEFAULT: AgentLimits = AgentLimits {
     memory: ByteCount::mib(4096),
     cpu: Millis::from_secs(60 * 60),
     output: ByteCount::mib(256),
+    processes: 2048,
+    open_files: 4096,
+    cpus: None,
+    disk: ByteCount::mib(16 << 10),
+    idle: Some(Millis::from_secs(10 * 60)),
 };
+
+/// What journals from before these limits could be set stand for.
+pub(super) fn processes_default() -> u32 {
+    LIMITS_DEFAULT.processes
+}
+
+pub(super) fn open_files_default() -> u64 {
+    LIMITS_DEFAULT.open_files
+}
+
+pub(super) fn disk_default() -> ByteCount {
+    LIMITS_DEFAULT.disk
+}
 
 pub const PRESETS: [Preset; 5] = [
     Preset {

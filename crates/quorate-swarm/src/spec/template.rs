@@ -18,6 +18,10 @@ objective = "Describe here what should be better afterwards."
 agents-at-once = 2           # agents that work at the same time
 wall = "2h"                  # wall time of the whole run
 
+[node]
+# memory-warn = "15%"        # less available: no agent is started beside one that works (a share, or a size: "4GiB")
+# memory-critical = "10%"    # less available: agents are paused, and stopped where that does not help
+
 # An agent is a program with arguments, never a shell line. Placeholders, filled in as arguments:
 #   {objective} {task} {agent} {role} {attempt} {worktree} {swarm-dir}
 # Presets for installed agent CLIs: claude, codex, gemini, opencode, aider.
@@ -31,6 +35,8 @@ attempts = 2                 # launches before its task is given up
 # env = ["PATH", "HOME"]     # names of variables that are passed on; nothing else is
 # secrets = ["MY_API_KEY"]   # passed on too, and blotted out of everything that is kept
 limits = { wall = "30m", memory = "4GiB", cpu = "1h", output = "256MiB" }
+# more limits, with their defaults: processes = 2048 (threads count), open-files = 4096, disk = "16GiB" (growth of the
+# worktree), idle = "10m" (without output, work or changed files; or "off"); and cpus = 1.5 (processors at a time)
 
 # What the agent reaches beside its worktree, a temporary folder of its own, and installed tools (read only).
 # [agents.coder.sandbox]

@@ -11,8 +11,13 @@ use super::{
     BallotState, Candidate, ChangeState, Conflict, Landing, Review, Settled, State, TaskState, review,
 };
 use crate::budget::{Account, Ledger};
+use crate::pressure::Level;
 use crate::record::{AgentEnded, AgentOutcome, Opinion, Record, RunStarted, Stamped, TaskOutcome};
 use crate::topology::Shape;
+
+/// How often a task may be stopped for want of memory without that counting as an attempt. Beyond, it is taken to be
+/// what the machine lacks memory for.
+const SPARED_MAX: usize = 2;
 
 /// A record does not follow from those before it: the journal is of another run, or of a newer Quorate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +71,7 @@ impl State {
             head: base.clone(),
             branch_exists: false,
             resumptions: 0,
+            pressure: Level::Open,
             outcome: None,
             started: Arc::new((**started).clone()),
         };
@@ -90,7 +96,13 @@ impl State {
         self.agenda.pass(*time);
         match record {
             Record::RunStarted(_) => return Err(wrong("a run starts once".into())),
-            Record::Resumed { .. } => self.resumptions += 1,
+            Record::Resumed { .. } => {
+                self.resumptions += 1;
+                // The node that knew is gone; this one looks again.
+                self.pressure = Level::Open;
+            }
+            Record::AgentIdle { .. } | Record::MemoryGrowing { .. } => {}
+            Record::PressureChanged { level, .. } => self.pressure = *level,
             Record::AgentStarting { agent, task, attempt, base, set_aside, stolen_from } => {
                 self.steals += u64::from(stolen_from.is_some());
                 let at = self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))?;
@@ -200,7 +212,12 @@ impl State {
             Record::AgentEnded(ended) => {
                 let next = self.after_launch(ended, *time);
                 let failed = !ended.outcome.succeeded()
-                    && !matches!(ended.outcome, AgentOutcome::Cancelled | AgentOutcome::BudgetSpent { .. });
+                    && !matches!(
+                        ended.outcome,
+                        AgentOutcome::Cancelled
+                            | AgentOutcome::BudgetSpent { .. }
+                            | AgentOutcome::MemoryPressure
+                    );
                 let restart = self
                     .started
                     .spec
@@ -376,6 +393,16 @@ impl State {
         Ok(())
     }
 
+    /// Whether a launch does not count as an attempt: the node ended it for want of memory, and that has not happened to
+    /// the task often.
+    fn spared(&self, ended: &AgentEnded) -> bool {
+        let stopped = |launch: &&AgentEnded| {
+            launch.task == ended.task && launch.outcome == AgentOutcome::MemoryPressure
+        };
+        ended.outcome == AgentOutcome::MemoryPressure
+            && self.launches.iter().filter(stopped).count() < SPARED_MAX
+    }
+
     /// Where a task stands after a launch; `None` where its worktree is to be read.
     fn after_launch(&self, ended: &AgentEnded, time: Timestamp) -> Option<TaskState> {
         if let Some(reason) = self.unwanted.get(&ended.task) {
@@ -398,6 +425,10 @@ impl State {
         if let AgentOutcome::BudgetSpent { unit } = ended.outcome {
             let outcome = TaskOutcome::OverBudget { account: "the launch".into(), unit };
             return Some(TaskState::Closed { outcome });
+        }
+        if self.spared(ended) {
+            let attempts = ended.attempt.saturating_sub(1);
+            return Some(TaskState::Waiting { attempts, not_before: Timestamp(0) });
         }
         let spec = self.started.spec.declaration(&ended.agent).map(|(_, agent)| agent);
         let attempts_max = spec.map_or(1, |agent| agent.attempts);

@@ -18,6 +18,7 @@ use quorate_evidence::dsse::{Envelope, Signature};
 
 use crate::budget::{Amount, Ledger};
 use crate::lease::Leases;
+use crate::pressure::Level;
 use crate::record::{AgentEnded, ChangeProposed, Opinion, RunOutcome, RunStarted, Step, TaskOutcome};
 use crate::spec::TaskSpec;
 use crate::spec::task::Priority;
@@ -78,6 +79,8 @@ pub struct State {
     /// Whether the result branch exists, which it does from the first landing on.
     pub branch_exists: bool,
     pub resumptions: u32,
+    /// How short of memory the machine is, as far as the node has told.
+    pub pressure: Level,
     pub outcome: Option<RunOutcome>,
 }
 
@@ -272,6 +275,7 @@ impl State {
             head: self.head.clone(),
             branch_exists: self.branch_exists,
             resumptions: self.resumptions,
+            pressure: self.pressure,
             outcome: self.outcome,
         }
     }

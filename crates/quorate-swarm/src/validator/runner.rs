@@ -149,6 +149,9 @@ impl Runner for ProcessRunner<'_> {
                 output: OUTPUT_MAX,
                 processes: 4096,
                 open_files: 4096,
+                cpus: None,
+                disk: None,
+                idle: None,
                 grace: Millis(700),
             },
             sandbox,
@@ -189,6 +192,12 @@ impl Runner for ProcessRunner<'_> {
                     Ending::WallLimit | Ending::Cancelled => Outcome::Timeout,
                     Ending::MemoryLimit => Outcome::OverMemory,
                     Ending::CpuLimit => Outcome::OverCpu,
+                    ending @ (Ending::ProcessLimit
+                    | Ending::DiskLimit
+                    | Ending::Idle
+                    | Ending::MemoryPressure) => {
+                        Outcome::Failed { reason: format!("it was ended: {ending}") }
+                    }
                     Ending::OutputLimit => Outcome::Failed {
                         reason: format!("it wrote more than {OUTPUT_MAX} of output and was ended"),
                     },

@@ -118,6 +118,7 @@ pub(crate) fn certify(here: &Path, args: &cli::Certify, printer: &Printer) -> an
         gate,
         checks,
         worktree: Default::default(),
+        node: Default::default(),
     };
     let stop = host::stop_on_signals()?;
     let shared = Rc::new(printer.clone());

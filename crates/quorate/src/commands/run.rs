@@ -18,7 +18,7 @@ use crate::cli;
 use crate::events::Teller;
 use crate::failure::Usage;
 use crate::host;
-use crate::printer::{BAD, DIM, GOOD, Printer};
+use crate::printer::{BAD, DIM, DOUBT, GOOD, Printer};
 use crate::progress;
 
 pub(crate) fn run(here: &Path, args: &cli::Run, printer: &Printer) -> anyhow::Result<ExitStatus> {
@@ -147,6 +147,7 @@ fn from_agent(here: &Path, name: &str, objective: &Path, printer: &Printer) -> a
         gate,
         checks,
         worktree,
+        node: Default::default(),
     };
     require_checks(&spec)?;
     let base = source.resolve("HEAD")?;
@@ -230,6 +231,9 @@ pub(super) fn conclude(node: &Node, left: Left, strict: bool, printer: &Printer)
 pub(super) fn table(summary: &RunSummary, printer: &Printer) {
     printer.data("");
     printer.data(&format!("run {} · {} · {:.1} s", summary.run, summary.state, summary.wall_s));
+    if summary.pressure != "open" {
+        printer.data(&format!("  {DOUBT}memory is short: {}{DOUBT:#}", summary.pressure));
+    }
     for change in &summary.landed {
         printer.data(&format!(
             "  {GOOD}landed {GOOD:#} {:<16} {} {DIM}tree {} certificate {}{DIM:#}",

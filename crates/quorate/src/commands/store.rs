@@ -99,7 +99,12 @@ pub(super) fn surroundings(
     observer: Observer,
     stop: std::sync::Arc<std::sync::atomic::AtomicBool>,
 ) -> anyhow::Result<Surroundings> {
-    Ok(Surroundings { clock: Box::new(host::steady()), validator: host::validator_command()?, observer, stop })
+    Ok(Surroundings {
+        clock: Box::new(host::steady()),
+        validator: host::validator_command()?,
+        observer,
+        stop,
+    })
 }
 
 /// An evidence record, checked against its digest.

@@ -9,6 +9,7 @@ mod certify;
 mod control;
 mod example;
 mod kit;
+mod limits;
 mod memory;
 mod python;
 mod room;
