@@ -9,6 +9,7 @@
 mod command;
 mod containment;
 mod disk;
+pub mod egress;
 mod idle;
 mod machine;
 mod orphans;
@@ -21,6 +22,7 @@ mod tree;
 
 pub use command::{Command, Limits, Stdin};
 pub use containment::{Containment, Layer};
+pub use egress::Egress;
 pub use machine::Memory;
 pub use orphans::{Reaped, reap_orphans};
 pub use output::{ends, redact_copy};

@@ -131,7 +131,6 @@ pub(crate) fn ended(
         wall: Millis(1),
         cpu: Millis(1),
         memory_peak: ByteCount(1),
-        paused: Millis(0),
         containment: Vec::new(),
         stdout: None,
         stderr: None,

@@ -7,17 +7,19 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use quorate_agents::Sandbox;
 use quorate_agents::sandbox::places;
+use quorate_agents::{Egress, Sandbox};
 
 use crate::git::{self, PrivateRepository};
-use crate::spec::SandboxSpec;
+use crate::spec::{self, SandboxSpec};
 
 /// A process cannot have the sandbox its declaration asks for.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]
     Git(#[from] git::Error),
+    #[error(transparent)]
+    Hosts(#[from] spec::HostsError),
     #[error("{}: {source}", path.display())]
     Folder { path: PathBuf, source: io::Error },
     #[error("the sandbox names {}, which lies in the store of this workspace; nobody has business there but Quorate", path.display())]
@@ -67,7 +69,8 @@ impl Enclosing<'_> {
         hidden.push(self.store.to_owned());
         let SandboxSpec { network, require, .. } = self.spec;
         let temporary = Some(self.temporary.to_owned());
-        Ok(Sandbox { read, write, hidden, temporary, network: *network, require: require.clone() })
+        let egress = Egress::to(spec::hosts::resolve(&self.spec.hosts, self.env)?);
+        Ok(Sandbox { read, write, hidden, temporary, network: *network, egress, require: require.clone() })
     }
 
     fn declared(&self, path: &str) -> Result<PathBuf, Error> {

@@ -22,6 +22,7 @@ pub mod pressure;
 pub mod record;
 pub mod replay;
 pub mod roster;
+pub mod secrets;
 pub mod spec;
 pub mod state;
 pub mod store;

@@ -4,6 +4,7 @@
 //! [`Record::LandingStarted`], which is written before the branch moves so that a crash in between can be told from
 //! somebody else's push.
 
+use quorate_agents::egress::Reason;
 use quorate_base::{
     AgentId, BallotId, ByteCount, ChangeId, Digest, GitOid, Millis, RunId, TaskId, Timestamp, ValidatorId,
 };
@@ -128,6 +129,19 @@ pub enum Record {
         per_minute: ByteCount,
         limit: ByteCount,
         passes_in: Millis,
+    },
+    /// An agent asked for connections that it may not have: at once the first time, later ones when it has ended.
+    EgressRefused {
+        agent: AgentId,
+        task: TaskId,
+        attempt: u32,
+        /// Empty where it named none.
+        host: String,
+        /// 0 where it named no host.
+        port: u16,
+        reason: Reason,
+        /// Attempts since the last such record.
+        count: u64,
     },
     AgentEnded(Box<AgentEnded>),
     /// The node died while the agent worked or was being started; its work is thrown away and the attempt does not count.

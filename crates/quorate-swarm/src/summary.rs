@@ -1,6 +1,7 @@
 //! What a run came to, as the documents the command line prints with `--json`.
 
-use quorate_base::{Digest, GitOid};
+use quorate_agents::egress::Reason;
+use quorate_base::{Digest, GitOid, TaskId};
 use serde::Serialize;
 
 use crate::budget::{Account, Unit};
@@ -81,6 +82,18 @@ pub struct AgentRow {
     pub cost_usd: Option<f64>,
     pub containment: Vec<String>,
     pub last_words: String,
+    /// What it was refused to connect to.
+    pub connections_refused: Vec<ConnectionRow>,
+}
+
+/// Attempts of one launch at one host that were refused for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ConnectionRow {
+    /// Empty where it named none.
+    pub host: String,
+    pub port: u16,
+    pub reason: Reason,
+    pub count: u64,
 }
 
 /// Reads the summary off a state; it is true at any moment of a run.
@@ -190,6 +203,17 @@ fn agents(state: &State) -> Vec<AgentRow> {
     let spec = &state.started.spec;
     let role = |agent| spec.declaration(agent).map_or("specialist", |(_, agent)| agent.role.name());
     let told = |agent, unit| spec.declaration(agent).is_some_and(|(_, agent)| agent.usage.tells(unit));
+    let refused = |task: &TaskId, attempt| {
+        let all = state.refused_connections.iter();
+        let own = all.filter(|refused| refused.task == *task && refused.attempt == attempt);
+        own.map(|refused| ConnectionRow {
+            host: refused.host.clone(),
+            port: refused.port,
+            reason: refused.reason,
+            count: refused.count,
+        })
+        .collect()
+    };
     let mut rows: Vec<AgentRow> = state
         .launches
         .iter()
@@ -207,6 +231,7 @@ fn agents(state: &State) -> Vec<AgentRow> {
             cost_usd: told(&launch.agent, Unit::Cost).then_some(launch.used.cost_micros as f64 / 1e6),
             containment: launch.containment.clone(),
             last_words: launch.last_words.clone(),
+            connections_refused: refused(&launch.task, launch.attempt),
         })
         .collect();
     for (task, at) in &state.tasks {
@@ -225,6 +250,7 @@ fn agents(state: &State) -> Vec<AgentRow> {
                 cost_usd: None,
                 containment: Vec::new(),
                 last_words: String::new(),
+                connections_refused: refused(task, *attempt),
             });
         }
     }

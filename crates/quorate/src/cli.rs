@@ -87,6 +87,9 @@ pub(crate) enum Command {
     /// List and remove worktrees that runs have left
     #[command(subcommand)]
     Worktree(Worktree),
+    /// Secrets by name, for agents that declare them
+    #[command(subcommand)]
+    Secret(Secret),
     /// The workspace's memory: what its agents and people remember together
     Memory(Memory),
     /// The workspace's bus: publish, subscribe, look
@@ -251,6 +254,16 @@ pub(crate) enum Worktree {
         #[arg(long)]
         force: bool,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Secret {
+    /// Keep a secret: its value is asked for without showing it, or read from standard input; never an argument
+    Set { name: String },
+    /// List names and when each was set; values are never shown
+    List,
+    /// Forget a secret
+    Remove { name: String },
 }
 
 #[derive(Debug, Args)]

@@ -2,7 +2,7 @@
 
 use quorate_base::ExitStatus;
 use quorate_bus::wire::{client, server};
-use quorate_swarm::{control, git, journal, node, nodes, spec, workspace};
+use quorate_swarm::{control, git, journal, node, nodes, secrets, spec, workspace};
 use serde::Serialize;
 
 /// An error as the command line tells it.
@@ -62,6 +62,9 @@ fn status(error: &anyhow::Error) -> ExitStatus {
         if let Some(error) = cause.downcast_ref::<node::Error>() {
             return of_node(error);
         }
+        if cause.is::<secrets::Error>() {
+            return ExitStatus::Usage;
+        }
         if cause.is::<nodes::Error>() {
             return ExitStatus::Usage;
         }
@@ -106,6 +109,7 @@ fn of_node(error: &node::Error) -> ExitStatus {
         node::Error::Finished(_)
         | node::Error::Nodes(_)
         | node::Error::Control { .. }
+        | node::Error::Secrets(_)
         | node::Error::BranchExists { .. }
         | node::Error::BranchName(_)
         | node::Error::SpentUnknown { .. } => ExitStatus::Usage,

@@ -142,6 +142,10 @@ pub(crate) fn line(record: &Record, state: &State) -> Option<(anstyle::Style, St
             );
             (DOUBT, text)
         }
+        Record::EgressRefused { agent, host, port, reason, count, .. } => {
+            let host = if host.is_empty() { String::new() } else { format!(" to {host}:{port}") };
+            (DOUBT, format!("{agent:<12} was refused a connection{host}: {reason}{}", times(*count)))
+        }
         // Said again and again; the table has the sums.
         Record::UsageReported { .. } => return None,
         Record::AgentLost { agent, task, .. } => {
@@ -210,6 +214,11 @@ pub(crate) fn line(record: &Record, state: &State) -> Option<(anstyle::Style, St
         Record::Finished { .. } => return None,
     };
     Some(told)
+}
+
+/// How often, where it was more than once.
+pub(crate) fn times(count: u64) -> String {
+    if count > 1 { format!(" (×{count})") } else { String::new() }
 }
 
 /// Where everything stands, in one line.

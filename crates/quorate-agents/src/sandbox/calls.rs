@@ -109,7 +109,9 @@ fn compile(network: Network, unix: bool) -> Result<BpfProgram, seccompiler::Back
     let mut families = match network {
         Network::Off => Vec::new(),
         // Netlink tells a program which addresses it has.
-        Network::Loopback | Network::Open => vec![libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK],
+        Network::Loopback | Network::Listed | Network::Open => {
+            vec![libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK]
+        }
     };
     if unix {
         families.push(libc::AF_UNIX);

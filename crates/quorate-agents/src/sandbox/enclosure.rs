@@ -12,6 +12,7 @@ use super::files::{self, Grants};
 use super::namespaces::{Maker, Namespaces, SHARED_MEMORY};
 use super::{Error, Network, Offer, Sandbox, SandboxLayer, calls, raw};
 use crate::command::Command;
+use crate::egress::{Bounds, Egress, Giver, Handover, Proxy};
 
 /// A sandbox that is ready for one process.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct Enclosure {
     pub(crate) lines: Vec<String>,
     /// Where the process says which step it could not take.
     steps: Arc<OwnedFd>,
+    /// What its proxy needs, where it has one.
+    egress: Option<(Handover, Egress)>,
 }
 
 /// What the process itself needs to enter it.
@@ -30,12 +33,15 @@ pub(crate) struct Entrant {
     /// Rights on a folder that is there only once mounts have been made.
     late_rights: u64,
     filter: Option<BpfProgram>,
+    /// Where it leaves the listener of its proxy.
+    listener: Option<Giver>,
     steps: Arc<OwnedFd>,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Step {
     Namespaces = 1,
+    Listener,
     Capabilities,
     Privileges,
     Files,
@@ -43,8 +49,9 @@ enum Step {
 }
 
 impl Step {
-    const ALL: [(Self, &'static str); 5] = [
+    const ALL: [(Self, &'static str); 6] = [
         (Self::Namespaces, "namespaces"),
+        (Self::Listener, "the listener of its proxy"),
         (Self::Capabilities, "giving up capabilities"),
         (Self::Privileges, "giving up new privileges"),
         (Self::Files, "landlock"),
@@ -70,7 +77,7 @@ impl Enclosure {
             Network::Off if !offer.seccomp && offer.namespaces.is_none() => {
                 return Err(Error::Network { network, layer: SandboxLayer::Seccomp, instead: Network::Open });
             }
-            Network::Loopback if offer.namespaces.is_none() => {
+            Network::Loopback | Network::Listed if offer.namespaces.is_none() => {
                 return Err(Error::Network {
                     network,
                     layer: SandboxLayer::Namespaces,
@@ -89,14 +96,35 @@ impl Enclosure {
             Error::Prepare { what: "a channel to the process", reason: errno.to_string() }
         })?;
         let steps = Arc::new(steps);
+        let handover = (network == Network::Listed)
+            .then(Handover::new)
+            .transpose()
+            .map_err(|error| Error::Prepare { what: "the way to its proxy", reason: error.to_string() })?;
+        let (handover, listener) = handover.unzip();
         let entrant = Entrant {
             namespaces,
             ruleset,
             late_rights: files::write_rights(offer.landlock),
             filter,
+            listener,
             steps: Arc::clone(&steps),
         };
-        Ok((Self { lines: lines(offer, network), steps }, entrant))
+        let egress = handover.map(|handover| (handover, sandbox.egress.clone()));
+        Ok((Self { lines: lines(offer, network), steps, egress }, entrant))
+    }
+
+    /// The variables by which its programs find its proxy.
+    pub(crate) fn variables(&self) -> Vec<(&'static str, String)> {
+        self.egress.as_ref().map_or_else(Vec::new, |(_, egress)| egress.variables())
+    }
+
+    /// Starts the proxy of a process that has entered, where it has one.
+    pub(crate) fn proxy(&self) -> Result<Option<Proxy>, Error> {
+        let Some((handover, egress)) = &self.egress else { return Ok(None) };
+        let proxy =
+            handover.take().and_then(|listener| Proxy::start(listener, egress.clone(), Bounds::default()));
+        let failed = |error: io::Error| Error::Prepare { what: "its proxy", reason: error.to_string() };
+        proxy.map(Some).map_err(failed)
     }
 
     /// The step the process could not take, if there was one.
@@ -124,6 +152,9 @@ impl Entrant {
                 let granted = raw::grant_folder(ruleset.as_fd(), SHARED_MEMORY, self.late_rights);
                 self.step(Step::Files, granted)?;
             }
+        }
+        if let Some(listener) = &self.listener {
+            self.step(Step::Listener, listener.give())?;
         }
         self.step(Step::Capabilities, raw::drop_capabilities())?;
         self.step(Step::Privileges, raw::no_new_privileges())?;
@@ -218,6 +249,7 @@ fn lines(offer: &Offer, network: Network) -> Vec<String> {
             format!("network: off ({})", layers.into_iter().flatten().collect::<Vec<_>>().join(", "))
         }
         Network::Loopback => "network: loopback (network namespace)".to_owned(),
+        Network::Listed => "network: listed hosts (network namespace, proxy)".to_owned(),
         Network::Open => "network: open".to_owned(),
     };
     let abi = (offer.landlock > 0).then(|| format!("landlock ABI {}", offer.landlock));

@@ -30,6 +30,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::egress::Egress;
+
 /// What a process may reach. The program itself and the files that receive its output need not be named.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sandbox {
@@ -42,6 +44,9 @@ pub struct Sandbox {
     /// One of `write` that takes the place of `/tmp`, where mounts can be made and nothing that is granted lies below it.
     pub temporary: Option<PathBuf>,
     pub network: Network,
+    /// Where the network is [listed](Network::Listed): the list, and where refusals are told. Nothing can be connected to while it is
+    /// empty.
+    pub egress: Egress,
     /// Without these the process is not started.
     pub require: Vec<SandboxLayer>,
 }
@@ -55,13 +60,15 @@ pub enum Network {
     Off,
     /// What it has started itself, on a loopback device of its own.
     Loopback,
+    /// What it has started itself, and the hosts on its list, through a proxy of its own.
+    Listed,
     /// What this process may connect to.
     Open,
 }
 
 impl Network {
-    pub const ALL: [(&'static str, Self); 3] =
-        [("off", Self::Off), ("loopback", Self::Loopback), ("open", Self::Open)];
+    pub const ALL: [(&'static str, Self); 4] =
+        [("off", Self::Off), ("loopback", Self::Loopback), ("listed", Self::Listed), ("open", Self::Open)];
 
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(_, network)| *network == self).map_or("off", |(name, _)| name)

@@ -61,7 +61,7 @@ impl Namespaces {
             cwd: c_path(cwd)?,
             temporary: temporary.map(c_path).transpose()?,
             shared_memory: Path::new("/dev/shm").is_dir(),
-            loopback: network == Network::Loopback,
+            loopback: matches!(network, Network::Loopback | Network::Listed),
         })
     }
 

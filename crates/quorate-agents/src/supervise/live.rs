@@ -17,6 +17,7 @@ use super::{Control, Ended, News, Note, Outcome, Usage, WaitError};
 use crate::command::Limits;
 use crate::containment::{Controller, Group, processes_without_group};
 use crate::disk::DiskWatch;
+use crate::egress::Proxy;
 use crate::idle::{Progress, Traces};
 use crate::tree::{self, Process};
 use crate::{reaper, sys};
@@ -40,6 +41,8 @@ pub(super) struct Live {
     pub(super) files: [PathBuf; 2],
     /// Which layer of the sandbox holds what.
     pub(super) sandbox: Vec<String>,
+    /// Ends with the tree.
+    pub(super) proxy: Option<Proxy>,
     pub(super) began: Instant,
     pub(super) known: BTreeMap<u32, u64>,
     pub(super) searched: Instant,
@@ -108,6 +111,7 @@ impl Live {
         // Before the rest is ended: then it is refused more processes, whatever its limit.
         let refused = self.refused_by_kernel();
         self.kill_leftovers();
+        drop(self.proxy.take());
         let [stdout_bytes, stderr_bytes] = self.output_bytes();
         let outcome = forced.or_else(|| refused.clone());
         let outcome = outcome.unwrap_or_else(|| self.natural_end(status, stdout_bytes + stderr_bytes));

@@ -317,6 +317,7 @@ impl Supervisor {
                 (Some(enclosure), Some(entrant))
             }
         };
+        child.envs(enclosure.iter().flat_map(Enclosure::variables));
         let held = group.as_ref().is_some_and(|group| group.holds(Controller::Pids).is_some());
         let setup = Setup {
             // Without a group, ancestry is all that tells whose an orphan is.
@@ -336,6 +337,7 @@ impl Supervisor {
         let child = reaper::start(&mut child, group.as_ref());
         let child = child.map_err(|source| self.refusal(source, enclosure.as_ref()))?;
         let pid = child.id();
+        let proxy = enclosure.as_ref().map(Enclosure::proxy).transpose();
         let pidfd =
             i32::try_from(pid).ok().and_then(Pid::from_raw).map(|pid| pidfd_open(pid, PidfdFlags::empty()));
         let Some(Ok(pidfd)) = pidfd else {
@@ -345,6 +347,15 @@ impl Supervisor {
             let reason = "the kernel offers no pidfd; Linux 5.3 or newer is needed";
             return Err(SpawnError::System(io::Error::other(reason)));
         };
+        let proxy = match proxy {
+            Ok(proxy) => proxy.flatten(),
+            Err(error) => {
+                let mut child = child;
+                let _ = child.kill().and_then(|()| child.wait());
+                reaper::left(pid);
+                return Err(error.into());
+            }
+        };
         Ok(Live {
             pid,
             pidfd,
@@ -353,6 +364,7 @@ impl Supervisor {
             limits,
             files: [command.stdout.clone(), command.stderr.clone()],
             sandbox: enclosure.map_or_else(Vec::new, |enclosure| enclosure.lines),
+            proxy,
             began,
             known: BTreeMap::new(),
             searched: began,

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "in tests a panic is the answer")]
 
 mod bounds;
+mod egress;
 mod escape;
 mod nested;
 mod room;

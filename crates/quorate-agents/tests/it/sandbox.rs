@@ -19,13 +19,13 @@ use crate::room::{Room, alive};
 const REFUSED: i32 = 13;
 
 /// A worktree, and beside it what a process in it must not reach.
-struct Yard {
-    room: Room,
-    containment: Containment,
+pub(crate) struct Yard {
+    pub(crate) room: Room,
+    pub(crate) containment: Containment,
 }
 
 impl Yard {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::at(tempfile::tempdir().unwrap())
     }
 
@@ -44,13 +44,13 @@ impl Yard {
         self.room.folder.path().canonicalize().unwrap().join(name)
     }
 
-    fn works(&self, layer: SandboxLayer) -> bool {
+    pub(crate) fn works(&self, layer: SandboxLayer) -> bool {
         let name = format!("sandbox: {layer}");
         self.containment.describe().iter().any(|row| row.name == name && row.works)
     }
 
     /// A shell in the worktree that knows where everything else lies.
-    fn command(&self, script: &str) -> Command {
+    pub(crate) fn command(&self, script: &str) -> Command {
         let mut command = Command { cwd: self.path("worktree"), ..self.room.command(script) };
         command.env.insert("TMPDIR".into(), self.path("tmp").into());
         command.env.insert("YARD".into(), self.path("").into());
@@ -59,7 +59,7 @@ impl Yard {
         command
     }
 
-    fn sandbox(&self, command: &Command, network: Network) -> Sandbox {
+    pub(crate) fn sandbox(&self, command: &Command, network: Network) -> Sandbox {
         let mut write = places::devices();
         write.extend([self.path("worktree"), self.path("tmp")]);
         Sandbox {
@@ -68,11 +68,12 @@ impl Yard {
             hidden: places::hidden(&command.env),
             temporary: Some(self.path("tmp")),
             network,
+            egress: Default::default(),
             require: Vec::new(),
         }
     }
 
-    fn run(&self, command: &Command) -> Ended {
+    pub(crate) fn run(&self, command: &Command) -> Ended {
         spawn(command, &self.containment).unwrap().wait().unwrap()
     }
 
@@ -80,7 +81,7 @@ impl Yard {
         self.run(&Command { sandbox: Some(self.sandbox(command, network)), ..command.clone() })
     }
 
-    fn said(&self) -> String {
+    pub(crate) fn said(&self) -> String {
         let (_, words) = ends(&self.path("err"), 4096).unwrap();
         format!("{}{}", self.room.out(), String::from_utf8_lossy(&words))
     }
@@ -127,7 +128,7 @@ impl Yard {
     }
 
     /// Python says what it was refused by its exit code.
-    fn python(&self, lines: &[&str]) -> Command {
+    pub(crate) fn python(&self, lines: &[&str]) -> Command {
         let body: String = lines.iter().map(|line| format!("    {line}\n")).collect();
         let script = format!(
             "import ctypes, os, signal, socket, sys\nyard = os.environ['YARD']\ntry:\n{body}except OSError as error:\n    print(error, file=sys.stderr)\n    sys.exit({REFUSED})\n"
@@ -544,6 +545,7 @@ fn inside(yard: &Path) {
             hidden: places::hidden(&env),
             temporary: None,
             network: Network::Off,
+            egress: Default::default(),
             require,
         }),
         env,

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use quorate_agents::{Command, Limits, Note, Outcome, Sandbox, Stdin};
+use quorate_agents::{Command, Limits, Network, Note, Outcome, Sandbox, Stdin};
 use quorate_base::{AgentId, ByteCount, ChangeId, Digest, GitOid, Millis, TaskId};
 
 use super::equip::Equipped;
@@ -16,6 +16,7 @@ use crate::budget::{Amount, Source};
 use crate::enclose::{self, Enclosing};
 use crate::git::{self, Identity};
 use crate::record::{AgentEnded, AgentOutcome, ChangeProposed, Record, TaskOutcome};
+use crate::secrets::{self, Secrets};
 use crate::spec::file::fill;
 use crate::spec::{AgentSpec, SECRET_LEN_MIN, TaskSpec, sounds_secret};
 
@@ -31,6 +32,9 @@ const NEVER: Duration = Duration::from_secs(3600);
 const LAST_WORDS_FROM: usize = 16 << 10;
 /// The longest last words kept.
 const LAST_WORDS_MAX: usize = 240;
+
+/// A complete environment, and the values in it that nobody may read later, in every form they may take.
+type Environment = (BTreeMap<OsString, OsString>, Vec<Vec<u8>>);
 
 impl Job {
     /// Runs an agent to its end in a fresh worktree.
@@ -51,7 +55,7 @@ impl Job {
         fs::create_dir_all(&output)
             .map_err(|source| Error::Io { what: format!("cannot create {}", output.display()), source })?;
         let temporary = self.shared.run.temporary().join(format!("{task}.{agent}.{attempt}"));
-        let (mut env, secrets) = self.environment(spec, task_spec, agent, attempt);
+        let (mut env, secrets) = self.environment(spec, task_spec, agent, attempt)?;
         // Held until the agent has ended.
         let mut stopped = false;
         let equipment = match self.equip(agent, task, &worktree)? {
@@ -90,6 +94,10 @@ impl Job {
             Ok(sandbox) => (sandbox, None),
             Err(error) => (None, Some(error.to_string())),
         };
+        let refusals = sandbox
+            .as_ref()
+            .filter(|sandbox| sandbox.network == Network::Listed)
+            .map(|sandbox| sandbox.egress.refusals.clone());
         let command = Command {
             program: self.program(&spec.program),
             args: spec.args.iter().map(|arg| fill(arg, value).into()).collect(),
@@ -145,7 +153,8 @@ impl Job {
                 let follower = follower.insert(Follower::new(&command.stdout, spec.usage));
                 let (mut running, mut told, mut tell_from) = (running, Amount::default(), Instant::now());
                 let ended = loop {
-                    let look = if spec.usage == Source::None { NEVER } else { LOOK };
+                    let watched = spec.usage != Source::None || refusals.is_some();
+                    let look = if watched { LOOK } else { NEVER };
                     let heard = |note| match note {
                         Note::Idle { silent } => self.tell(Record::AgentIdle {
                             agent: agent.clone(),
@@ -158,6 +167,9 @@ impl Job {
                         Ok(ended) => break ended,
                         Err(running) => running,
                     };
+                    if let Some(refusals) = &refusals {
+                        self.tell_refused(agent, task, attempt, refusals.take_new(), &secrets);
+                    }
                     let used = follower.used();
                     if over.is_none() {
                         over = exceeded(used, set_aside);
@@ -174,6 +186,9 @@ impl Job {
             }
             Err(reason) => Err(reason),
         };
+        if let Some(refusals) = &refusals {
+            self.tell_refused(agent, task, attempt, refusals.take_all(), &secrets);
+        }
         drop(equipment);
         if task_spec.review.is_some() {
             ended.verdict = verdict::read(&verdict_file);
@@ -301,21 +316,24 @@ impl Job {
         if program.contains('/') { self.shared.swarm_dir.join(program) } else { PathBuf::from(program) }
     }
 
-    /// The complete environment of an agent, and the values in it that nobody may read later.
+    /// What an agent finds in its environment.
     fn environment(
         &self,
         spec: &AgentSpec,
         task: &TaskSpec,
         agent: &AgentId,
         attempt: u32,
-    ) -> (BTreeMap<OsString, OsString>, Vec<Vec<u8>>) {
+    ) -> Result<Environment, Error> {
+        let kept = Secrets::read(&self.shared.workspace)?;
         let mut env = BTreeMap::new();
         let mut secrets = Vec::new();
         for name in spec.env.iter().chain(&spec.secrets) {
-            let Some(value) = std::env::var_os(name) else { continue };
+            let declared = spec.secrets.contains(name);
+            let value = if declared { kept.value(name) } else { std::env::var_os(name) };
+            let Some(value) = value else { continue };
             let bytes = value.as_encoded_bytes();
-            if (spec.secrets.contains(name) || sounds_secret(name)) && bytes.len() >= SECRET_LEN_MIN {
-                secrets.push(bytes.to_vec());
+            if (declared || sounds_secret(name)) && bytes.len() >= SECRET_LEN_MIN {
+                secrets.extend(secrets::forms(bytes));
             }
             env.insert(OsString::from(name), value);
         }
@@ -331,7 +349,7 @@ impl Job {
         if let Ok(leases) = serde_json::to_string(&grants) {
             env.insert("QUORATE_LEASES".into(), leases.into());
         }
-        (env, secrets)
+        Ok((env, secrets))
     }
 
     /// Moves an output to the content store, secrets blotted out; nothing is kept of an empty one.

@@ -11,6 +11,7 @@ mod equip;
 mod follow;
 mod landing;
 mod pressure;
+mod refusals;
 mod start;
 mod verdict;
 
@@ -32,6 +33,7 @@ use crate::journal::{self, Journal};
 use crate::nodes;
 use crate::plan::{Work, plan, stopping};
 use crate::record::{Record, Stamped, Step};
+use crate::secrets;
 use crate::state::{Inconsistent, State, TaskState};
 use crate::store::{self, Store};
 use crate::workspace::{self, RunDir, Workspace};
@@ -57,6 +59,8 @@ pub enum Error {
     Git(#[from] git::Error),
     #[error(transparent)]
     Store(#[from] store::Error),
+    #[error(transparent)]
+    Secrets(#[from] secrets::Error),
     #[error("{what}: {source}")]
     Io { what: String, source: std::io::Error },
     #[error("cannot listen at {}: {source}; a workspace must lie where sockets can be made", path.display())]

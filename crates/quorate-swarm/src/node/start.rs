@@ -17,6 +17,7 @@ use crate::git::{self, Merge, PrivateRepository, Source};
 use crate::journal::{self, Journal};
 use crate::nodes;
 use crate::record::{ChangeProposed, Elector, Record, RunKind, RunStarted, Stamped};
+use crate::secrets::Secrets;
 use crate::spec::RunSpec;
 use crate::state::{State, TaskState};
 use crate::workspace::{RunDir, Workspace};
@@ -66,6 +67,7 @@ pub struct Resumption {
 impl Node {
     /// Begins a run: its folder, its repository, its journal.
     pub fn start(workspace: &Workspace, start: Start, surroundings: Surroundings) -> Result<Self, Error> {
+        Secrets::read(workspace)?.require(&start.spec)?;
         let certify = matches!(start.place, Where::Certify { .. });
         // Certifying writes nothing another run could trip over.
         let lock = if certify {
@@ -200,6 +202,7 @@ impl Node {
         if state.outcome.is_some() {
             return Err(Error::Finished(run.clone()));
         }
+        Secrets::read(workspace)?.require(&state.started.spec)?;
         let orphans = quorate_agents::reap_orphans(run.as_str()).len();
         let repository = PrivateRepository::open(&dir.repository())?;
         let target = read_path(&dir, "target")?;

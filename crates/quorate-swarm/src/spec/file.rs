@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Range, RangeInclusive};
 
-use quorate_agents::{Network, SandboxLayer};
+use quorate_agents::{Network, SandboxLayer, egress};
 use quorate_base::{ByteCount, Millis, TaskId, ValidatorId};
 use quorate_consensus::quorum::Quorum;
 use quorate_pipeline::spec::CheckSpec;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::hosts;
 use super::presets::{self, ENV_DEFAULT, LIMITS_DEFAULT};
 use super::raw_budget::{RawBudget, RawRunBudget, unknown};
 use super::{
@@ -161,6 +162,7 @@ struct RawSandbox {
     read: Option<Vec<Spanned<String>>>,
     write: Option<Vec<Spanned<String>>>,
     network: Option<Spanned<String>>,
+    hosts: Option<Spanned<Vec<Spanned<String>>>>,
     require: Option<Vec<Spanned<String>>>,
 }
 
@@ -522,6 +524,12 @@ impl Place<'_> {
         }
         if let Some(sandbox) = &raw.sandbox {
             gate.sandbox = self.sandbox(sandbox, None)?;
+            if gate.sandbox.as_ref().is_some_and(|sandbox| sandbox.network == Network::Listed) {
+                let span = sandbox.network.as_ref().map_or(0..0, Spanned::span);
+                let hint =
+                    "a check runs again wherever its evidence is looked at: allowed are off, loopback, open";
+                return Err(self.invalid(span, "a check has no list of hosts".into(), hint));
+            }
         }
         Ok(gate)
     }
@@ -665,7 +673,14 @@ impl Place<'_> {
         };
         let args = match (&raw.args, &base) {
             (Some(args), _) => args.iter().map(|arg| self.argument(arg)).collect::<Result<_, _>>()?,
-            (None, Some(base)) if raw.program.is_none() => base.args.clone(),
+            (None, Some(base)) if raw.program.is_none() => {
+                let off = raw.sandbox.enabled.as_ref().is_some_and(|enabled| !*enabled.get_ref());
+                let alone = preset.and_then(|preset| preset.args_unenclosed).filter(|_| off);
+                alone.map_or_else(
+                    || base.args.clone(),
+                    |args| args.iter().map(|arg| (*arg).to_owned()).collect(),
+                )
+            }
             (None, _) => Vec::new(),
         };
         let count = raw.count.as_ref().map_or(Ok(1), |count| self.positive(count, "count", INSTANCES_MAX))?;
@@ -676,6 +691,8 @@ impl Place<'_> {
             })
         });
         let default_env = || ENV_DEFAULT.iter().map(|name| (*name).to_owned()).collect();
+        let sandbox = self.sandbox(&raw.sandbox, base.as_ref().and_then(|base| base.sandbox.clone()))?;
+        self.proxy_variables(name, raw, sandbox.as_ref())?;
         Ok(AgentSpec {
             role: raw.role.unwrap_or(Role::Coder),
             program,
@@ -688,6 +705,7 @@ impl Place<'_> {
                 .secrets
                 .clone()
                 .unwrap_or_else(|| base.as_ref().map_or_else(Vec::new, |base| base.secrets.clone())),
+            secrets_required: raw.secrets.clone().unwrap_or_default(),
             count,
             can: raw.can.clone(),
             cost: raw.cost.unwrap_or(1),
@@ -704,7 +722,7 @@ impl Place<'_> {
                 _ => Source::None,
             }),
             limits: self.limits(&raw.limits)?,
-            sandbox: self.sandbox(&raw.sandbox, base.and_then(|base| base.sandbox))?,
+            sandbox,
         })
     }
 
@@ -775,8 +793,11 @@ impl Place<'_> {
 
     /// What a declaration asks for, on top of its preset. Nothing where it is switched off.
     fn sandbox(&self, raw: &RawSandbox, preset: Option<SandboxSpec>) -> Result<Option<SandboxSpec>, Error> {
-        let says_more =
-            raw.read.is_some() || raw.write.is_some() || raw.network.is_some() || raw.require.is_some();
+        let says_more = raw.read.is_some()
+            || raw.write.is_some()
+            || raw.network.is_some()
+            || raw.hosts.is_some()
+            || raw.require.is_some();
         if let Some(enabled) = raw.enabled.as_ref().filter(|enabled| !*enabled.get_ref()) {
             if says_more {
                 let hint = "remove `enabled = false`, or everything else of the sandbox";
@@ -799,11 +820,60 @@ impl Place<'_> {
         if let Some(network) = &raw.network {
             spec.network = self.one_of(network, "network", &Network::ALL)?;
         }
+        self.hosts(raw, &mut spec)?;
         if let Some(layers) = &raw.require {
             let layers = layers.iter().map(|layer| self.one_of(layer, "sandbox layer", &SandboxLayer::ALL));
             spec.require = layers.collect::<Result<_, _>>()?;
         }
         Ok(Some(spec))
+    }
+
+    /// The list of hosts, on top of the preset's; there is one where the network is listed, and only there.
+    fn hosts(&self, raw: &RawSandbox, spec: &mut SandboxSpec) -> Result<(), Error> {
+        if spec.network != Network::Listed {
+            spec.hosts.clear();
+            let Some(hosts) = &raw.hosts else { return Ok(()) };
+            let message = format!("hosts are listed, and the network is `{}`", spec.network);
+            let hint = "write `network = \"listed\"` beside them, or remove them";
+            return Err(self.invalid(hosts.span(), message, hint));
+        }
+        for host in raw.hosts.iter().flat_map(|hosts| hosts.get_ref()) {
+            let wrong = |message| self.invalid(host.span(), message, hosts::HINT);
+            hosts::check(host.get_ref()).map_err(wrong)?;
+            spec.hosts.push(host.get_ref().clone());
+        }
+        let span = || match (&raw.hosts, &raw.network) {
+            (Some(hosts), _) => hosts.span(),
+            (None, network) => network.as_ref().map_or(0..0, Spanned::span),
+        };
+        if spec.hosts.is_empty() {
+            let message = "the network is `listed`, and no host is".into();
+            return Err(self.invalid(span(), message, "name them: `hosts = [\"api.example.com\"]`"));
+        }
+        if spec.hosts.len() > hosts::HOSTS_MAX {
+            let message = format!("{} hosts are listed", spec.hosts.len());
+            return Err(self.invalid(span(), message, &format!("allowed are {}", hosts::HOSTS_MAX)));
+        }
+        Ok(())
+    }
+
+    /// Refuses to pass on what would lead an agent past its proxy, or to another.
+    fn proxy_variables(
+        &self,
+        name: &Spanned<String>,
+        raw: &RawAgent,
+        sandbox: Option<&SandboxSpec>,
+    ) -> Result<(), Error> {
+        if sandbox.is_none_or(|sandbox| sandbox.network != Network::Listed) {
+            return Ok(());
+        }
+        let passed = raw.env.iter().chain(&raw.secrets).flatten();
+        let mut own = passed.filter(|variable| egress::VARIABLES.contains(&variable.as_str()));
+        let Some(variable) = own.next() else { return Ok(()) };
+        let message =
+            format!("`{variable}` is passed on, and the network of agent `{}` is `listed`", name.get_ref());
+        let hint = "take it out: Quorate sets it to the proxy that holds the list";
+        Err(self.invalid(name.span(), message, hint))
     }
 
     fn one_of<T: Copy>(&self, word: &Spanned<String>, what: &str, known: &[(&str, T)]) -> Result<T, Error> {

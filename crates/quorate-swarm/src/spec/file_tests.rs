@@ -229,7 +229,8 @@ fn an_agent_is_enclosed_unless_the_file_says_otherwise() {
     assert_eq!(plain, SandboxSpec::default());
     assert_eq!((plain.network, plain.require.len()), (Network::Off, 2));
     let cli = sandbox("preset = \"claude\"\n").unwrap();
-    assert_eq!(cli.network, Network::Open);
+    assert_eq!(cli.network, Network::Listed);
+    assert!(cli.hosts.contains(&"api.anthropic.com".to_owned()));
     assert!(cli.own.contains(&"~/.claude/".to_owned()) && cli.write.is_empty());
     let more = sandbox(
         "preset = \"codex\"\n[agents.a.sandbox]\nread = [\"fixtures\"]\nwrite = [\"~/out\"]\nnetwork = \"off\"\nrequire = [\"namespaces\"]\n",
@@ -244,9 +245,73 @@ fn an_agent_is_enclosed_unless_the_file_says_otherwise() {
 #[test]
 fn mistakes_in_a_sandbox_point_at_their_line_and_say_what_is_allowed() {
     let with = |line: &str| format!("objective = \"x\"\n{AGENT}[agents.a.sandbox]\n{line}\n");
-    refused(&with("network = \"some\""), ":5:", &["no network `some`", "off, loopback, open"]);
+    refused(&with("network = \"some\""), ":5:", &["no network `some`", "off, loopback, listed, open"]);
     refused(&with("require = [\"chroot\"]"), ":5:", &["`chroot`", "landlock, seccomp, namespaces"]);
     refused(&with("read = [\"\"]"), ":5:", &["no path", "~/data"]);
     refused(&with("enabled = false\nwrite = [\"x\"]"), ":5:", &["holds nothing"]);
     refused(&with("execute = [\"x\"]"), "line 5", &["unknown field", "network"]);
+}
+
+#[test]
+fn a_list_of_hosts_is_on_top_of_the_preset_s_and_stands_only_beside_a_listed_network() {
+    let own = sandbox("program = \"x\"\n[agents.a.sandbox]\nnetwork = \"listed\"\nhosts = [\"*.crates.io\", \"$MODEL_URL\"]\n").unwrap();
+    assert_eq!(
+        (own.network, own.hosts),
+        (Network::Listed, vec!["*.crates.io".to_owned(), "$MODEL_URL".to_owned()])
+    );
+    let more = sandbox("preset = \"claude\"\n[agents.a.sandbox]\nhosts = [\"static.crates.io\"]\n").unwrap();
+    assert_eq!(more.network, Network::Listed);
+    assert!(more.hosts.contains(&"api.anthropic.com".to_owned()));
+    assert!(more.hosts.contains(&"static.crates.io".to_owned()));
+    let open = sandbox("preset = \"claude\"\n[agents.a.sandbox]\nnetwork = \"open\"\n").unwrap();
+    assert_eq!((open.network, open.hosts.len()), (Network::Open, 0));
+    // A CLI that may be told to use any model.
+    assert_eq!(sandbox("preset = \"opencode\"\n").unwrap().network, Network::Open);
+}
+
+#[test]
+fn mistakes_in_a_list_of_hosts_point_at_their_line() {
+    let with = |line: &str| format!("objective = \"x\"\n{AGENT}[agents.a.sandbox]\n{line}\n");
+    let listed = |hosts: &str| with(&format!("network = \"listed\"\nhosts = [{hosts}]"));
+    refused(&with("hosts = [\"a.b\"]"), ":5:", &["network is `off`", "network = \"listed\""]);
+    refused(&with("network = \"open\"\nhosts = [\"a.b\"]"), ":6:", &["network is `open`"]);
+    refused(&with("network = \"listed\""), ":5:", &["no host is", "hosts = ["]);
+    refused(&listed(""), ":6:", &["no host is"]);
+    refused(&listed("\"https://a.b\""), ":6:", &["https://a.b", "*.example.com"]);
+    refused(&listed("\"a.b\",\n\"*\""), ":7:", &["a star stands alone"]);
+    refused(&listed("\"$\""), ":6:", &["no name of a variable"]);
+    refused(&listed("\"a.b:0\""), ":6:", &["the port is not a number from 1 to 65535"]);
+    refused(&with("enabled = false\nhosts = [\"a.b\"]"), ":5:", &["holds nothing"]);
+    let proxy = "objective = \"x\"\n[agents.a]\nprogram = \"true\"\nenv = [\"PATH\", \"https_proxy\"]\n[agents.a.sandbox]\nnetwork = \"listed\"\nhosts = [\"a.b\"]\n";
+    refused(proxy, ":2:", &["`https_proxy` is passed on", "Quorate sets it"]);
+    let gate = format!("objective = \"x\"\n{AGENT}[gate.sandbox]\nnetwork = \"listed\"\nhosts = [\"a.b\"]\n");
+    refused(&gate, ":5:", &["a check has no list of hosts", "loopback"]);
+}
+
+#[test]
+fn a_preset_s_own_sandbox_is_left_to_it_where_there_is_no_other() {
+    let args = |more: &str| {
+        let text = format!("objective = \"x\"\n[agents.a]\npreset = \"codex\"\n{more}");
+        read(&text).unwrap().spec.agents["a"].args.join(" ")
+    };
+    assert!(args("").contains("-s danger-full-access"));
+    assert!(args("sandbox = { enabled = false }\n").contains("-s workspace-write"));
+}
+
+#[test]
+fn the_hosts_of_every_preset_stand_in_the_swarm_file_s_description() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/swarm-file.md");
+    let text = std::fs::read_to_string(path).unwrap();
+    for preset in &presets::PRESETS {
+        let row =
+            text.lines().find(|line| line.starts_with("| ") && line.contains(&format!("`{}`", preset.name)));
+        let row = row.unwrap_or_else(|| panic!("{} has no row", preset.name));
+        let rows = text
+            .lines()
+            .filter(|line| line.starts_with("| ") && line.contains(&format!("`{}`", preset.name)));
+        for host in preset.hosts {
+            assert!(hosts::check(host).is_ok(), "{host}");
+            assert!(rows.clone().any(|row| row.contains(&format!("`{host}`"))), "{host}: {row}");
+        }
+    }
 }

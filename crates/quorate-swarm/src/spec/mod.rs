@@ -4,6 +4,7 @@
 //! what remains when everything has been checked and defaulted.
 
 pub mod file;
+pub(crate) mod hosts;
 pub mod presets;
 mod raw_budget;
 pub mod restart;
@@ -12,6 +13,7 @@ pub mod scale;
 pub mod task;
 pub mod template;
 
+pub use hosts::Error as HostsError;
 pub use restart::{Restart, Strategy};
 pub use sandbox::SandboxSpec;
 
@@ -98,6 +100,9 @@ pub struct AgentSpec {
     pub env: Vec<String>,
     /// Names of environment variables that are passed on and whose values are blotted out of all output.
     pub secrets: Vec<String>,
+    /// Of those, the ones without which a run does not begin; those of a preset are alternatives.
+    #[serde(default)]
+    pub secrets_required: Vec<String>,
     /// Instances that may work at the same time.
     pub count: u32,
     /// What it can do, for tasks that say what they need.

@@ -16,12 +16,16 @@ pub struct Preset {
     pub name: &'static str,
     pub program: &'static str,
     pub args: &'static [&'static str],
+    /// Where its declaration switches the sandbox off, if that changes anything.
+    pub args_unenclosed: Option<&'static [&'static str]>,
     /// Environment the CLI reads for its own settings.
     pub env: &'static [&'static str],
     /// Environment that holds credentials; blotted out of everything kept.
     pub secrets: &'static [&'static str],
     /// Where the CLI keeps its settings, sessions and credentials: in its sandbox it may write there.
     pub own: &'static [&'static str],
+    /// What the CLI connects to; any host where there is none, because it is not known what it needs.
+    pub hosts: &'static [&'static str],
     /// How to get the program.
     pub install: &'static str,
     /// How it tells what it uses, in the form in which it is started here.
@@ -71,29 +75,42 @@ pub const PRESETS: [Preset; 5] = [
             "--permission-mode",
             "acceptEdits",
         ],
+        args_unenclosed: None,
         env: &["ANTHROPIC_BASE_URL", "CLAUDE_CONFIG_DIR"],
         secrets: &["ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"],
         own: &["~/.claude/", "~/.claude.json", "$CLAUDE_CONFIG_DIR/", "~/.cache/claude-cli-nodejs/"],
+        hosts: &["api.anthropic.com", "platform.claude.com", "claude.ai", "$ANTHROPIC_BASE_URL"],
         install: "npm install -g @anthropic-ai/claude-code",
         usage: Source::Claude,
     },
     Preset {
         name: "codex",
         program: "codex",
-        args: &["exec", "--json", "-s", "workspace-write", "{objective}"],
+        // Its own sandbox makes namespaces, which it cannot do within another.
+        args: &["exec", "--json", "-s", "danger-full-access", "{objective}"],
+        args_unenclosed: Some(&["exec", "--json", "-s", "workspace-write", "{objective}"]),
         env: &["CODEX_HOME", "OPENAI_BASE_URL"],
         secrets: &["OPENAI_API_KEY", "CODEX_API_KEY"],
         own: &["~/.codex/", "$CODEX_HOME/"],
+        hosts: &["api.openai.com", "chatgpt.com", "auth.openai.com", "$OPENAI_BASE_URL"],
         install: "npm install -g @openai/codex",
         usage: Source::Codex,
     },
     Preset {
         name: "gemini",
         program: "gemini",
-        args: &["-p", "{objective}", "-o", "stream-json", "--approval-mode", "auto_edit"],
-        env: &["GOOGLE_CLOUD_PROJECT"],
+        // It trusts no folder it has not seen, and a worktree is always new.
+        args: &["-p", "{objective}", "-o", "stream-json", "--approval-mode", "auto_edit", "--skip-trust"],
+        args_unenclosed: None,
+        env: &["GOOGLE_CLOUD_PROJECT", "GOOGLE_GEMINI_BASE_URL"],
         secrets: &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
         own: &["~/.gemini/"],
+        hosts: &[
+            "generativelanguage.googleapis.com",
+            "cloudcode-pa.googleapis.com",
+            "oauth2.googleapis.com",
+            "$GOOGLE_GEMINI_BASE_URL",
+        ],
         install: "npm install -g @google/gemini-cli",
         usage: Source::None,
     },
@@ -101,6 +118,7 @@ pub const PRESETS: [Preset; 5] = [
         name: "opencode",
         program: "opencode",
         args: &["run", "--format", "json", "{objective}"],
+        args_unenclosed: None,
         env: &["OPENCODE_CONFIG"],
         secrets: &["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "OPENROUTER_API_KEY"],
         own: &[
@@ -109,6 +127,7 @@ pub const PRESETS: [Preset; 5] = [
             "~/.local/state/opencode/",
             "~/.cache/opencode/",
         ],
+        hosts: &[],
         install: "npm install -g opencode-ai",
         usage: Source::Opencode,
     },
@@ -116,9 +135,11 @@ pub const PRESETS: [Preset; 5] = [
         name: "aider",
         program: "aider",
         args: &["--message", "{objective}", "--yes-always", "--no-auto-commits"],
+        args_unenclosed: None,
         env: &["AIDER_MODEL", "OPENAI_API_BASE"],
         secrets: &["ANTHROPIC_API_KEY", "OPENAI_API_KEY", "DEEPSEEK_API_KEY"],
         own: &["~/.aider/", "~/.aider.conf.yml"],
+        hosts: &[],
         install: "python -m pip install aider-install && aider-install",
         usage: Source::None,
     },
@@ -140,6 +161,7 @@ impl Preset {
             args: owned(self.args),
             env,
             secrets: owned(self.secrets),
+            secrets_required: Vec::new(),
             count: 1,
             can: BTreeSet::new(),
             cost: 1,
@@ -155,7 +177,8 @@ impl Preset {
             // It must reach its model.
             sandbox: Some(SandboxSpec {
                 own: owned(self.own),
-                network: Network::Open,
+                network: if self.hosts.is_empty() { Network::Open } else { Network::Listed },
+                hosts: owned(self.hosts),
                 ..SandboxSpec::default()
             }),
         }

@@ -17,6 +17,10 @@ pub struct SandboxSpec {
     /// end it is a folder, and made. May start with a variable of the agent's environment (`$NAME/…`).
     pub own: Vec<String>,
     pub network: Network,
+    /// Where the network is listed: what may be connected to, in the words of [`HostList`](quorate_agents::egress::HostList), or
+    /// `$NAME` for the server whose base URL that variable holds.
+    #[serde(default)]
+    pub hosts: Vec<String>,
     /// Layers without which the agent is not started.
     pub require: Vec<SandboxLayer>,
 }
@@ -44,6 +48,7 @@ impl Default for SandboxSpec {
             write: Vec::new(),
             own: Vec::new(),
             network: Network::Off,
+            hosts: Vec::new(),
             require: vec![SandboxLayer::Landlock, SandboxLayer::Seccomp],
         }
     }

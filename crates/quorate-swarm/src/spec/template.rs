@@ -33,7 +33,7 @@ role = "coder"               # coordinator researcher coder analyst architect te
 count = 1                    # instances that may work at the same time
 attempts = 2                 # launches before its task is given up
 # env = ["PATH", "HOME"]     # names of variables that are passed on; nothing else is
-# secrets = ["MY_API_KEY"]   # passed on too, and blotted out of everything that is kept
+# secrets = ["MY_API_KEY"]   # from `quorate secret set MY_API_KEY` or the environment; blotted out of everything that is kept
 limits = { wall = "30m", memory = "4GiB", cpu = "1h", output = "256MiB" }
 # more limits, with their defaults: processes = 2048 (threads count), open-files = 4096, disk = "16GiB" (growth of the
 # worktree), idle = "10m" (without output, work or changed files; or "off"); and cpus = 1.5 (processors at a time)
@@ -42,7 +42,8 @@ limits = { wall = "30m", memory = "4GiB", cpu = "1h", output = "256MiB" }
 # [agents.coder.sandbox]
 # read = ["fixtures", "~/models"] # relative to this file, below the home, or absolute
 # write = ["~/.cache/my-agent"]
-# network = "off"            # off, loopback (what it starts itself), open; presets are open, to reach their model
+# network = "off"            # off, loopback (what it starts itself), listed (that, and hosts), open; presets list the hosts of their model
+# hosts = ["api.example.com", "*.example.org", "localhost:8080"]
 # require = ["landlock", "seccomp"] # without these the agent is not started; `namespaces` is the third
 # enabled = true             # false: it may do what you may
 

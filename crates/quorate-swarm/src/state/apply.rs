@@ -8,7 +8,8 @@ use quorate_base::{AgentId, BallotId, ChangeId, Digest, TaskId, Timestamp};
 use super::agenda::Agenda;
 use super::crew::{Crew, Phase};
 use super::{
-    BallotState, Candidate, ChangeState, Conflict, Landing, Review, Settled, State, TaskState, review,
+    BallotState, Candidate, ChangeState, Conflict, Landing, RefusedConnection, Review, Settled, State,
+    TaskState, review,
 };
 use crate::budget::{Account, Ledger};
 use crate::pressure::Level;
@@ -62,6 +63,7 @@ impl State {
             ledger: ledger(started, first.time),
             over_budget: false,
             launches: Vec::new(),
+            refused_connections: Vec::new(),
             changes: BTreeMap::new(),
             queue: Vec::new(),
             front: 0,
@@ -208,6 +210,19 @@ impl State {
             Record::LeaseEnded { task } => self.leases.release(task, *time),
             Record::LaunchWaits { task, .. } => {
                 self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))?;
+            }
+            Record::EgressRefused { agent, task, attempt, host, port, reason, count } => {
+                let (agent, task, host) = (agent.clone(), task.clone(), host.clone());
+                let refused = RefusedConnection {
+                    agent,
+                    task,
+                    attempt: *attempt,
+                    host,
+                    port: *port,
+                    reason: *reason,
+                    count: *count,
+                };
+                refused.add(&mut self.refused_connections);
             }
             Record::AgentEnded(ended) => {
                 let next = self.after_launch(ended, *time);

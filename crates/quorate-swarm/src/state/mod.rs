@@ -5,6 +5,7 @@
 
 mod agenda;
 mod apply;
+mod connections;
 pub mod crew;
 mod queue;
 mod review;
@@ -29,6 +30,7 @@ pub(crate) use agenda::{Leave, Pick};
 pub use crew::Crew;
 
 pub use apply::Inconsistent;
+pub use connections::RefusedConnection;
 
 #[cfg(test)]
 mod tests;
@@ -64,6 +66,8 @@ pub struct State {
     pub(crate) over_budget: bool,
     /// Every launch that ended, in order.
     pub launches: Vec<AgentEnded>,
+    /// What launches were refused to connect to.
+    pub refused_connections: Vec<RefusedConnection>,
     pub changes: BTreeMap<ChangeId, ChangeState>,
     /// Changes in the order in which they were proposed: the merge queue's order.
     pub queue: Vec<ChangeId>,
@@ -266,6 +270,7 @@ impl State {
             ledger: Ledger::default(),
             over_budget: self.over_budget,
             launches: Vec::new(),
+            refused_connections: Vec::new(),
             changes: changes.into_iter().collect(),
             queue: Vec::new(),
             front: 0,

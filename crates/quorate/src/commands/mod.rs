@@ -12,6 +12,7 @@ mod logs;
 mod memory;
 mod resume;
 mod run;
+mod secret;
 mod status;
 mod stop;
 mod store;
@@ -61,6 +62,7 @@ pub(crate) fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatus
         }
         Command::Worktree(Worktree::List) => worktree::list(&here, printer),
         Command::Worktree(Worktree::Clean { force }) => worktree::clean(&here, force, printer),
+        Command::Secret(command) => secret::secret(&here, &command, printer),
         Command::Memory(args) => memory::memory(&here, args, printer),
         Command::Bus(command) => bus::bus(&here, command, printer),
         Command::Doctor => doctor::doctor(printer),

@@ -278,6 +278,17 @@ pub(super) fn table(summary: &RunSummary, printer: &Printer) {
             ByteCount(agent.memory_peak_bytes),
         ));
     }
+    for agent in &summary.agents {
+        for refused in &agent.connections_refused {
+            let host = match refused.host.as_str() {
+                "" => String::new(),
+                host => format!(" to {host}:{}", refused.port),
+            };
+            let often = progress::times(refused.count);
+            printer
+                .data(&format!("  {} was refused a connection{host}: {}{often}", agent.id, refused.reason));
+        }
+    }
     for budget in &summary.budgets {
         let aside = match budget.set_aside {
             0 => String::new(),
