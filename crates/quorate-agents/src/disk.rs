@@ -66,6 +66,8 @@ impl Extent {
 #[derive(Debug)]
 pub(crate) struct DiskWatch {
     seen: Arc<Seen>,
+    roots: Vec<PathBuf>,
+    limit: Option<u64>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -79,17 +81,23 @@ struct Seen {
 }
 
 impl DiskWatch {
-    /// Walks once, to know what was there before, and then in a thread.
+    /// Walks in a thread: at once, to know what was there before, and then again and again.
     pub(crate) fn start(roots: Vec<PathBuf>, limit: Option<u64>) -> io::Result<Self> {
         let seen = Arc::new(Seen::default());
-        let (watched, began) = (Arc::clone(&seen), Instant::now());
-        let first = walk(&roots);
-        let took = began.elapsed();
-        let thread = thread::Builder::new()
-            .name("disk-watch".into())
-            .stack_size(256 << 10)
-            .spawn(move || watched.follow(&roots, first, took, limit))?;
-        Ok(Self { seen, thread: Some(thread) })
+        let (watched, walked) = (Arc::clone(&seen), roots.clone());
+        let thread =
+            thread::Builder::new().name("disk-watch".into()).stack_size(256 << 10).spawn(move || {
+                let began = Instant::now();
+                let first = walk(&walked);
+                watched.follow(&walked, first, began.elapsed(), limit);
+            })?;
+        Ok(Self { seen, roots, limit, thread: Some(thread) })
+    }
+
+    /// The same from now on, where the first of its folders lies elsewhere now.
+    pub(crate) fn moved(self, first: PathBuf) -> io::Result<Self> {
+        let roots = [first].into_iter().chain(self.roots.iter().skip(1).cloned());
+        Self::start(roots.collect(), self.limit)
     }
 
     /// Bytes more than at the start, when last looked.

@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "pre_exec and wait4 have no safe form; each use says why it is sound")]
 
 use std::io;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::process::ExitStatus;
 
@@ -26,6 +27,8 @@ pub(crate) struct Setup {
     pub(crate) cpu_seconds: u64,
     pub(crate) open_files: u64,
     pub(crate) sandbox: Option<Entrant>,
+    /// A descriptor that the program gets beside standard input, output and error.
+    pub(crate) passed: Option<RawFd>,
 }
 
 /// Arranges for a child to start in a session of its own, die with this thread, and be limited.
@@ -42,9 +45,11 @@ pub(crate) fn prepare(command: &mut std::process::Command, setup: Setup) {
         let die_with_parent = || rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
         die_with_parent()?;
         keep_no_descriptors()?;
+        if let Some(passed) = setup.passed {
+            pass(passed)?;
+        }
         limit(Resource::Data, setup.data_bytes)?;
         limit(Resource::Cpu, setup.cpu_seconds)?;
-        limit(Resource::Nofile, setup.open_files)?;
         limit(Resource::Fsize, setup.file_bytes)?;
         if let Some(tasks) = setup.user_tasks {
             limit(Resource::Nproc, tasks)?;
@@ -55,10 +60,12 @@ pub(crate) fn prepare(command: &mut std::process::Command, setup: Setup) {
             // The kernel forgets it where credentials change.
             die_with_parent()?;
         }
+        // Last: until it executes, this process has the descriptors of its parent, which may be more.
+        limit(Resource::Nofile, setup.open_files)?;
         Ok(())
     };
     // SAFETY: between fork and exec only async-signal-safe functions may run. The closure makes plain system calls
-    // (open, write, setsid, prctl, getrlimit, setrlimit) through rustix, and those of `sandbox::raw`, allocates nothing, takes no lock and touches no memory
+    // (open, write, setsid, prctl, getrlimit, setrlimit) through rustix and fcntl, and those of `sandbox::raw`, allocates nothing, takes no lock and touches no memory
     // but what it owns; an `Errno` becomes an `io::Error` without allocation.
     unsafe {
         command.pre_exec(before_exec);
@@ -73,6 +80,25 @@ fn first_to_go() {
     {
         let _ = rustix::io::write(&file, b"1000");
     }
+}
+
+/// Lets a descriptor go through the next exec.
+fn pass(descriptor: RawFd) -> io::Result<()> {
+    // SAFETY: takes numbers only; the descriptor's owner lives in the parent until the child has executed.
+    let done = unsafe { libc::fcntl(descriptor, libc::F_SETFD, 0) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Takes a descriptor that this process was started with, and keeps it from going any further.
+pub(crate) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: takes numbers only; fails where nothing is open by this number.
+    let open = unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    if open < 0 || number <= libc::STDERR_FILENO {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: it is open, and nothing in this process owns it: the caller asks before it opens anything, for a number
+    // that whoever started the process has put into its environment.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// Lowers a limit; never raises it beyond what this process has itself.

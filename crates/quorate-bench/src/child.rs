@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
 
-use crate::{bus, gate, memory};
+use crate::{agents, bus, gate, memory};
 
 /// The hidden first argument.
 pub(crate) const ARGUMENT: &str = "child";
@@ -60,6 +60,9 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = String>) -> anyhow::Result
     let part = arguments.next().unwrap_or_default();
     let path = PathBuf::from(arguments.next().unwrap_or_default());
     match part.as_str() {
+        "agents" => {
+            agents::held_bytes(&path.display().to_string(), arguments.next().unwrap_or_default().parse()?)
+        }
         "serve" => bus::serve(&path, 0),
         "idle" => bus::serve(&path, 100),
         "actors" => bus::count_actors(),

@@ -9,6 +9,7 @@
 
 #![expect(clippy::print_stdout, reason = "its output is its purpose")]
 
+mod agents;
 mod brokers;
 mod bus;
 mod certificates;
@@ -55,6 +56,11 @@ const BENCHES: &[(&str, Bench)] = &[
     ("run.idle", One(runs::idle)),
     ("run.memory", One(runs::memory)),
     ("run.example", One(runs::example_run)),
+    ("agents.spawn", Several(agents::spawn)),
+    ("agents.up100", Several(agents::up100)),
+    ("agents.memory", Several(agents::memory)),
+    ("agents.stop150", One(agents::stop150)),
+    ("agents.recover", Several(agents::recover)),
     ("swarm.schedule", Several(schedule::claims)),
     ("swarm.dispatch", Several(dispatch::claims)),
     ("limit.thread", Several(limits::threads::claims)),

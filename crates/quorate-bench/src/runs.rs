@@ -29,9 +29,14 @@ fn example() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/tidy")
 }
 
-/// The release build beside this program.
+/// The release build of `quorate` beside this program.
 fn quorate() -> anyhow::Result<PathBuf> {
-    let path = std::env::current_exe()?.with_file_name("quorate");
+    beside("quorate")
+}
+
+/// A program beside this one.
+pub(crate) fn beside(name: &str) -> anyhow::Result<PathBuf> {
+    let path = std::env::current_exe()?.with_file_name(name);
     ensure!(path.is_file(), "{} is not there: run `cargo build --release` first", path.display());
     Ok(path)
 }

@@ -48,6 +48,17 @@ pub(crate) fn validator_command() -> anyhow::Result<Vec<OsString>> {
     Ok(vec![program.into_os_string(), "validator".into()])
 }
 
+/// The first argument with which this program is the stage of an agent's process that was started ahead. No command of a
+/// person's.
+pub(crate) const HOLD: &str = "hold-for-a-node";
+
+/// The command that starts that stage: the small program beside this one, or this one where that is missing.
+pub(crate) fn stage_command() -> anyhow::Result<Vec<OsString>> {
+    let program = std::env::current_exe().context("cannot find the path of this program")?;
+    let small = program.with_file_name("quorate-hold");
+    Ok(if small.is_file() { vec![small.into()] } else { vec![program.into(), HOLD.into()] })
+}
+
 /// A flag that the first interrupt or termination signal sets; the second one ends the process at once.
 pub(crate) fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));

@@ -15,6 +15,11 @@ use crate::failure::Failure;
 use crate::printer::Printer;
 
 fn main() -> std::process::ExitCode {
+    // Before anything else: what waits here is one of many, and is to stay small.
+    if std::env::args_os().nth(1).is_some_and(|arg| arg == host::HOLD) {
+        return quorate_agents::hold()
+            .map_or(std::process::ExitCode::FAILURE, |()| std::process::ExitCode::SUCCESS);
+    }
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -1,12 +1,14 @@
 //! Starting a process, watching its tree, and ending it.
 
 mod ending;
+mod held;
 mod live;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -24,6 +26,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use crate::command::{Command, Stdin};
 use crate::containment::{Containment, Controller, Group};
 use crate::disk::DiskWatch;
+use crate::hold::Stage;
 use crate::idle::Progress;
 use crate::reaper;
 use crate::sandbox::{self, Enclosure};
@@ -148,6 +151,8 @@ enum News {
     Ended(Result<Ended, WaitError>),
 }
 
+pub use held::{Claim, ClaimError, Held, hold_ahead};
+
 /// A process under supervision.
 #[derive(Debug)]
 pub struct Running {
@@ -248,6 +253,26 @@ impl Running {
 
 /// Starts a process. It dies with the thread that supervises it, and so with this process.
 pub fn spawn(command: &Command, containment: &Containment) -> Result<Running, SpawnError> {
+    begin(command, containment, None, |_| Some(())).map(|(running, _)| running)
+}
+
+/// What a process was started with beside its command.
+#[derive(Debug)]
+struct Given {
+    /// By which its members are known.
+    token: String,
+    /// Variables by which it finds its proxy.
+    variables: Vec<(OsString, OsString)>,
+}
+
+/// Starts a process, or a stage that waits to become one, in a thread that watches it. What comes before watching is the
+/// caller's; where it answers nothing, the process is gone.
+fn begin(
+    command: &Command,
+    containment: &Containment,
+    stage: Option<Stage>,
+    before: impl FnOnce(&mut Live) -> Option<()> + Send + 'static,
+) -> Result<(Running, Given), SpawnError> {
     if !command.cwd.is_dir() {
         return Err(SpawnError::NoFolder { cwd: command.cwd.clone() });
     }
@@ -260,6 +285,7 @@ pub fn spawn(command: &Command, containment: &Containment) -> Result<Running, Sp
     let (sender, news) = mpsc::channel();
     let supervisor = Supervisor {
         command: command.clone(),
+        stage,
         containment: containment.clone(),
         control: control.clone(),
         news: sender.clone(),
@@ -268,20 +294,24 @@ pub fn spawn(command: &Command, containment: &Containment) -> Result<Running, Sp
         .name("supervisor".into())
         .stack_size(256 << 10)
         .spawn(move || match supervisor.start() {
-            Ok(live) => {
-                let _ = started.send(Ok(live.pid));
-                let _ = sender.send(News::Ended(live.supervise()));
+            Ok((mut live, given)) => {
+                let _ = started.send(Ok((live.pid, given)));
+                if before(&mut live).is_some() {
+                    let _ = sender.send(News::Ended(live.supervise()));
+                }
             }
             Err(error) => drop(started.send(Err(error))),
         })
         .map_err(SpawnError::System)?;
-    let pid =
+    let (pid, given) =
         is_started.recv().map_err(|_| SpawnError::System(io::Error::other("the supervisor is gone")))??;
-    Ok(Running { pid, control, news, thread })
+    Ok((Running { pid, control, news, thread }, given))
 }
 
 struct Supervisor {
     command: Command,
+    /// Started in place of the command's program.
+    stage: Option<Stage>,
     containment: Containment,
     control: Control,
     news: Sender<News>,
@@ -295,7 +325,7 @@ fn open(path: &PathBuf) -> Result<File, SpawnError> {
 }
 
 impl Supervisor {
-    fn start(self) -> Result<Live, SpawnError> {
+    fn start(self) -> Result<(Live, Given), SpawnError> {
         let command = &self.command;
         let limits = command.limits;
         let token = format!("{}-{}", std::process::id(), TOKENS.fetch_add(1, Ordering::Relaxed));
@@ -306,9 +336,15 @@ impl Supervisor {
             .then(|| DiskWatch::start(command.own_folders(), disk))
             .transpose()
             .map_err(SpawnError::System)?;
-        let mut child = std::process::Command::new(&command.program);
-        child.args(&command.args).current_dir(&command.cwd).env_clear().envs(&command.env);
-        child.env("QUORATE_RUN", &command.marker).env("QUORATE_PROCESS", &token);
+        let mut child = match &self.stage {
+            Some(stage) => stage.child(),
+            None => {
+                let mut child = std::process::Command::new(&command.program);
+                child.args(&command.args).env_clear().envs(&command.env);
+                child
+            }
+        };
+        child.current_dir(&command.cwd).env("QUORATE_RUN", &command.marker).env("QUORATE_PROCESS", &token);
         child.stdout(open(&command.stdout)?).stderr(open(&command.stderr)?).stdin(self.stdin()?);
         let (enclosure, entrant) = match &command.sandbox {
             None => (None, None),
@@ -317,7 +353,12 @@ impl Supervisor {
                 (Some(enclosure), Some(entrant))
             }
         };
-        child.envs(enclosure.iter().flat_map(Enclosure::variables));
+        let variables: Vec<(OsString, OsString)> = enclosure
+            .iter()
+            .flat_map(Enclosure::variables)
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect();
+        child.envs(variables.iter().map(|(name, value)| (name, value)));
         let held = group.as_ref().is_some_and(|group| group.holds(Controller::Pids).is_some());
         let setup = Setup {
             // Without a group, ancestry is all that tells whose an orphan is.
@@ -331,6 +372,7 @@ impl Supervisor {
             cpu_seconds: limits.cpu.0 / 1000 + 2,
             open_files: limits.open_files,
             sandbox: entrant,
+            passed: self.stage.as_ref().map(|stage| stage.channel.as_raw_fd()),
         };
         sys::prepare(&mut child, setup);
         let began = Instant::now();
@@ -356,7 +398,8 @@ impl Supervisor {
                 return Err(error.into());
             }
         };
-        Ok(Live {
+        let given = Given { token: token.clone(), variables };
+        let live = Live {
             pid,
             pidfd,
             group,
@@ -375,7 +418,8 @@ impl Supervisor {
             progress: limits.idle.map(|idle| Progress::new(idle.to_duration(), began)),
             control: self.control,
             news: self.news,
-        })
+        };
+        Ok((live, given))
     }
 
     /// Why there is no process: it could not enter its sandbox, or not become the program.

@@ -5,6 +5,7 @@
 mod bounds;
 mod egress;
 mod escape;
+mod held;
 mod nested;
 mod room;
 mod sandbox;

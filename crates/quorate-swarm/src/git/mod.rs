@@ -4,6 +4,7 @@
 //! work happens; it borrows the user's objects. Every call has a fixed environment: no hooks, no monitors, no prompts. The
 //! user's own settings count where the user's own files are read, and nowhere else.
 
+mod ahead;
 mod copy;
 mod folder;
 mod ignored;

@@ -21,7 +21,7 @@ use super::program::{Error, Git, io_at, split_nul, to_path};
 use super::source::Source;
 
 /// Name of the file beside git's own that says which commit a worktree was made of.
-const BASE: &str = "quorate-base";
+pub(super) const BASE: &str = "quorate-base";
 
 /// The most folders of objects looked at that borrow from each other; git itself follows five links.
 const BORROWED_MAX: usize = 32;
@@ -97,8 +97,7 @@ impl PrivateRepository {
         let admins = self.path().join("worktrees");
         fs::create_dir_all(&admins).map_err(io_at(&admins))?;
         // Refs are named by it. Worktrees in different folders may have the same name.
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        let name = admin_name(path);
         let mut n = 0_u64;
         let admin = loop {
             let admin = admins.join(if n == 0 { name.clone() } else { format!("{name}-{n}") });
@@ -127,7 +126,7 @@ impl PrivateRepository {
 
     /// Waits until nobody else, in any process, is making or removing git's own folder for a worktree: each looks at all of
     /// them.
-    fn turn(&self) -> Result<fs::File, Error> {
+    pub(super) fn turn(&self) -> Result<fs::File, Error> {
         let path = self.path().join("worktrees.lock");
         let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path);
         let file = file.map_err(io_at(&path))?;
@@ -229,28 +228,25 @@ impl PrivateRepository {
 
     /// Git's own folders for all worktrees, with the worktrees'.
     fn worktrees(&self) -> Result<Vec<(PathBuf, PathBuf)>, Error> {
-        let mut found = Vec::new();
-        for admin in self.admins()? {
-            // Another thread may just be making or removing it.
-            let Ok(mut gitdir) = fs::read(admin.join("gitdir")) else { continue };
-            if gitdir.last() == Some(&b'\n') {
-                gitdir.pop();
-            }
-            if let Some(worktree) = to_path(&gitdir).parent() {
-                found.push((admin, worktree.to_owned()));
-            }
-        }
-        Ok(found)
+        let admins = self.admins()?.into_iter();
+        Ok(admins.filter_map(|admin| worktree_of(&admin).map(|worktree| (admin, worktree))).collect())
     }
 
-    /// Git's own folder for a worktree; found by its place, never by what stands in it.
+    /// Git's own folder for a worktree; found by its place, never by what stands in it. Where there are many, it most likely
+    /// has the name it was given first; a whole path is resolved only where the last part fits.
     pub(super) fn admin_of(&self, path: &Path) -> Result<Option<PathBuf>, Error> {
         let path = canonical(path);
-        Ok(self
-            .worktrees()?
-            .into_iter()
-            .find(|(_, worktree)| canonical(worktree) == path)
-            .map(|(admin, _)| admin))
+        let is = |admin: &PathBuf| {
+            let worktree = worktree_of(admin);
+            worktree.is_some_and(|worktree| {
+                worktree.file_name() == path.file_name() && canonical(&worktree) == path
+            })
+        };
+        let likely = self.path().join("worktrees").join(admin_name(&path));
+        if is(&likely) {
+            return Ok(Some(likely));
+        }
+        Ok(self.admins()?.into_iter().find(is))
     }
 
     /// The commit a worktree was made of, wherever its agent has moved HEAD since.
@@ -350,6 +346,21 @@ impl PrivateRepository {
             (code, _, stderr) => Err(Error::Failed { args: args.join(" "), code, stderr }),
         }
     }
+}
+
+/// The worktree of one of git's own folders. Nothing where another thread is just making or removing it.
+fn worktree_of(admin: &Path) -> Option<PathBuf> {
+    let mut gitdir = fs::read(admin.join("gitdir")).ok()?;
+    if gitdir.last() == Some(&b'\n') {
+        gitdir.pop();
+    }
+    to_path(&gitdir).parent().map(Path::to_owned)
+}
+
+/// What git's own folder for a worktree is called, where that is free.
+fn admin_name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
 }
 
 /// A setting whose value is a path.

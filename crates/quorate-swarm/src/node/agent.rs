@@ -1,27 +1,24 @@
 //! Launching agents and reading what they leave.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use quorate_agents::{Command, Limits, Network, Note, Outcome, Sandbox, Stdin};
+use quorate_agents::egress::Refusals;
+use quorate_agents::{Claim, ClaimError, Command, Held, Note, Outcome, Running, Stdin};
 use quorate_base::{AgentId, ByteCount, ChangeId, Digest, GitOid, Millis, TaskId};
 
 use super::equip::Equipped;
 use super::follow::{Follower, exceeded};
+use super::terms::{self, Environment};
 use super::{Error, Job, Pull, verdict};
 use crate::budget::{Amount, Source};
-use crate::enclose::{self, Enclosing};
+use crate::enclose;
 use crate::git::{self, Identity};
 use crate::record::{AgentEnded, AgentOutcome, ChangeProposed, Record, TaskOutcome};
-use crate::secrets::{self, Secrets};
 use crate::spec::file::fill;
-use crate::spec::{AgentSpec, SECRET_LEN_MIN, TaskSpec, sounds_secret};
+use crate::spec::{AgentSpec, TaskSpec};
 
-/// Time between asking an agent to end and ending it.
-const GRACE: Millis = Millis(700);
 /// Between looks at what an agent says it uses.
 const LOOK: Duration = Duration::from_millis(500);
 /// Between records of it: each waits for the disk.
@@ -32,9 +29,6 @@ const NEVER: Duration = Duration::from_secs(3600);
 const LAST_WORDS_FROM: usize = 16 << 10;
 /// The longest last words kept.
 const LAST_WORDS_MAX: usize = 240;
-
-/// A complete environment, and the values in it that nobody may read later, in every form they may take.
-type Environment = (BTreeMap<OsString, OsString>, Vec<Vec<u8>>);
 
 impl Job {
     /// Runs an agent to its end in a fresh worktree.
@@ -50,15 +44,27 @@ impl Job {
         let (task_spec, spec) = self.specs(task, agent)?;
         let worktree = self.shared.run.worktree(agent, task, attempt);
         self.shared.repository.remove_worktree(&worktree)?;
-        self.shared.repository.add_worktree(&worktree, base)?;
+        let declaration = self.state.started.spec.declaration(agent).map_or("", |(name, _)| name);
+        let ready = self.shared.fleet.take(declaration, base);
+        let ready = ready.and_then(|ready| ready.move_to(&self.shared, &worktree, base));
+        if ready.is_none() {
+            self.shared.repository.add_worktree(&worktree, base)?;
+        }
         let output = self.shared.run.output();
         fs::create_dir_all(&output)
             .map_err(|source| Error::Io { what: format!("cannot create {}", output.display()), source })?;
-        let temporary = self.shared.run.temporary().join(format!("{task}.{agent}.{attempt}"));
+        let temporary = match &ready {
+            Some(ready) => ready.temporary.clone(),
+            None => self.shared.run.temporary().join(format!("{task}.{agent}.{attempt}")),
+        };
         let (mut env, secrets) = self.environment(spec, task_spec, agent, attempt)?;
         // Held until the agent has ended.
         let mut stopped = false;
-        let equipment = match self.equip(agent, task, &worktree)? {
+        let (held, equipped, mut refusals) = match ready {
+            Some(ready) => (Some(ready.held), self.told(&worktree, ready.ports), ready.refusals),
+            None => (None, self.equip(agent, task, &worktree)?, None),
+        };
+        let equipment = match equipped {
             Equipped::With(equipment) => Ok(equipment),
             Equipped::Impossible(reason) => Err(reason),
             Equipped::Stopping if self.leash.pulled() == Some(Pull::Stopped) => {
@@ -73,7 +79,16 @@ impl Job {
             env.insert("QUORATE_REVIEW".into(), change.as_str().into());
             env.insert("QUORATE_VERDICT".into(), verdict_file.clone().into());
         }
-        let sandbox = self.sandbox(spec, &worktree, &temporary, &mut env);
+        let kit = &self.state.started.spec.worktree;
+        let sandbox = if held.is_some() {
+            // It is in one.
+            if spec.sandbox.is_some() {
+                enclose::tell(&mut env, &spec.env, &temporary);
+            }
+            Ok(None)
+        } else {
+            terms::sandbox(&self.shared, kit, spec, &worktree, &temporary, &mut env)
+        };
         if task_spec.review.is_some() && spec.sandbox.is_none() {
             enclose::make_temporary(&temporary).map_err(|error| Error::Io {
                 what: error.to_string(),
@@ -94,30 +109,16 @@ impl Job {
             Ok(sandbox) => (sandbox, None),
             Err(error) => (None, Some(error.to_string())),
         };
-        let refusals = sandbox
-            .as_ref()
-            .filter(|sandbox| sandbox.network == Network::Listed)
-            .map(|sandbox| sandbox.egress.refusals.clone());
-        let command = Command {
-            program: self.program(&spec.program),
+        refusals = refusals.or_else(|| terms::refusals(sandbox.as_ref()));
+        let mut command = Command {
+            program: self.shared.program(&spec.program),
             args: spec.args.iter().map(|arg| fill(arg, value).into()).collect(),
             cwd: worktree.clone(),
             env,
             stdin: Stdin::Null,
             stdout: output.join(format!("{task}.{attempt}.out")),
             stderr: output.join(format!("{task}.{attempt}.err")),
-            limits: Limits {
-                wall,
-                memory: spec.limits.memory,
-                cpu: spec.limits.cpu,
-                output: spec.limits.output,
-                processes: spec.limits.processes,
-                open_files: spec.limits.open_files,
-                cpus: spec.limits.cpus,
-                disk: Some(spec.limits.disk),
-                idle: spec.limits.idle,
-                grace: GRACE,
-            },
+            limits: terms::limits(spec, wall),
             sandbox,
             marker: self.state.started.run.to_string(),
         };
@@ -141,9 +142,7 @@ impl Job {
         let spawned = match (&equipment, refusal) {
             (Err(reason), _) => Err(reason.clone()),
             (Ok(_), Some(reason)) => Err(reason),
-            (Ok(_), None) => {
-                quorate_agents::spawn(&command, &self.shared.containment).map_err(|error| error.to_string())
-            }
+            (Ok(_), None) => self.begin(held, spec, &temporary, &mut command, &mut refusals),
         };
         let waited = match spawned {
             Ok(running) => {
@@ -222,6 +221,41 @@ impl Job {
         Ok(vec![Record::AgentEnded(Box::new(ended))])
     }
 
+    /// Lets an agent that was started ahead become the command, or starts one: where there is none, and where it failed
+    /// for reasons of its own.
+    fn begin(
+        &self,
+        held: Option<Held>,
+        spec: &AgentSpec,
+        temporary: &Path,
+        command: &mut Command,
+        refusals: &mut Option<Refusals>,
+    ) -> Result<Running, String> {
+        if let Some(held) = held {
+            let claim = Claim {
+                program: command.program.clone(),
+                args: command.args.clone(),
+                cwd: command.cwd.clone(),
+                env: command.env.clone(),
+                wall: command.limits.wall,
+                stdout: command.stdout.clone(),
+                stderr: command.stderr.clone(),
+            };
+            match held.claim(claim) {
+                Ok(running) => return Ok(running),
+                Err(ClaimError::Spawn(error)) => return Err(error.to_string()),
+                Err(_) => {
+                    let kit = &self.state.started.spec.worktree;
+                    let (worktree, env) = (&command.cwd, &mut command.env);
+                    let sandbox = terms::sandbox(&self.shared, kit, spec, worktree, temporary, env);
+                    command.sandbox = sandbox.map_err(|error| error.to_string())?;
+                    *refusals = terms::refusals(command.sandbox.as_ref());
+                }
+            }
+        }
+        quorate_agents::spawn(command, &self.shared.containment).map_err(|error| error.to_string())
+    }
+
     /// Reads what an agent left in its worktree as a change.
     pub(super) fn harvest(
         &self,
@@ -284,38 +318,6 @@ impl Job {
         Ok((spec, agent))
     }
 
-    /// The sandbox of a launch, where its declaration has one.
-    fn sandbox(
-        &self,
-        spec: &AgentSpec,
-        worktree: &Path,
-        temporary: &Path,
-        env: &mut BTreeMap<OsString, OsString>,
-    ) -> Result<Option<Sandbox>, enclose::Error> {
-        let Some(sandbox) = &spec.sandbox else { return Ok(None) };
-        enclose::tell(env, &spec.env, temporary);
-        enclose::make_temporary(temporary)?;
-        // What agents share of downloads lies in the store, of which they see nothing else.
-        let caches = !self.state.started.spec.worktree.caches.is_empty();
-        let caches = caches.then(|| self.shared.workspace.store_dir().join("caches"));
-        let own: Vec<&Path> = caches.as_deref().into_iter().collect();
-        let enclosing = Enclosing {
-            spec: sandbox,
-            store: &self.shared.workspace.store_dir(),
-            folder: &self.shared.swarm_dir,
-            repository: &self.shared.repository,
-            worktree,
-            temporary,
-            own: &own,
-            env,
-        };
-        enclosing.sandbox().map(Some)
-    }
-
-    fn program(&self, program: &str) -> PathBuf {
-        if program.contains('/') { self.shared.swarm_dir.join(program) } else { PathBuf::from(program) }
-    }
-
     /// What an agent finds in its environment.
     fn environment(
         &self,
@@ -324,19 +326,7 @@ impl Job {
         agent: &AgentId,
         attempt: u32,
     ) -> Result<Environment, Error> {
-        let kept = Secrets::read(&self.shared.workspace)?;
-        let mut env = BTreeMap::new();
-        let mut secrets = Vec::new();
-        for name in spec.env.iter().chain(&spec.secrets) {
-            let declared = spec.secrets.contains(name);
-            let value = if declared { kept.value(name) } else { std::env::var_os(name) };
-            let Some(value) = value else { continue };
-            let bytes = value.as_encoded_bytes();
-            if (declared || sounds_secret(name)) && bytes.len() >= SECRET_LEN_MIN {
-                secrets.extend(secrets::forms(bytes));
-            }
-            env.insert(OsString::from(name), value);
-        }
+        let (mut env, secrets) = terms::passed(&self.shared, spec)?;
         let own = [
             ("QUORATE_RUN", self.state.started.run.to_string()),
             ("QUORATE_TASK", task.id.to_string()),

@@ -8,8 +8,9 @@ use std::time::Duration;
 use quorate_base::{AgentId, TaskId};
 
 use super::start::read_path;
-use super::{Error, Job};
+use super::{Error, Job, Shared};
 use crate::kit::ports::{Block, Ports};
+use crate::kit::spec::WorktreeSpec;
 use crate::kit::{self, caches, include};
 use crate::record::Record;
 
@@ -53,13 +54,7 @@ impl Job {
         worktree: &Path,
     ) -> Result<Option<Equipment>, kit::Error> {
         let spec = &self.state.started.spec.worktree;
-        let repository = &self.shared.target;
-        // Runs of an older Quorate have not written it down.
-        let folder = read_path(&self.shared.run, "include-from").unwrap_or_else(|_| repository.clone());
-        let from = include::From { folder: &folder, repository };
-        include::copy(from, &spec.include, spec.include_max, &self.shared.repository, worktree)?;
-        let root = self.shared.workspace.store_dir().join("caches");
-        let mut env = caches::environment(&spec.caches, &root, worktree, cargo_home().as_deref())?;
+        furnish(&self.shared, spec, worktree)?;
         let mut ports = None;
         if spec.ports_each > 0 {
             let pool = Ports::of_user();
@@ -82,11 +77,34 @@ impl Job {
                 thread::sleep(LOOK);
             }
         }
+        self.equipment(worktree, ports).map(Some)
+    }
+
+    /// Equips a launch whose worktree was furnished ahead.
+    pub(super) fn told(&self, worktree: &Path, ports: Option<Block>) -> Equipped {
+        let equipment = self.equipment(worktree, ports);
+        equipment.map_or_else(|error| Equipped::Impossible(error.to_string()), Equipped::With)
+    }
+
+    /// What an agent in a furnished worktree is told of what it has.
+    fn equipment(&self, worktree: &Path, ports: Option<Block>) -> Result<Equipment, kit::Error> {
+        let root = self.shared.workspace.store_dir().join("caches");
+        let caches = &self.state.started.spec.worktree.caches;
+        let mut env = caches::environment(caches, &root, worktree, cargo_home().as_deref())?;
         if let Some(block) = &ports {
             env.extend(block.environment().map(|(name, value)| (name.into(), value.into())));
         }
-        Ok(Some(Equipment { env, _ports: ports }))
+        Ok(Equipment { env, _ports: ports })
     }
+}
+
+/// Copies into a worktree what it comes with.
+pub(super) fn furnish(shared: &Shared, spec: &WorktreeSpec, worktree: &Path) -> Result<(), kit::Error> {
+    let repository = &shared.target;
+    // Runs of an older Quorate have not written it down.
+    let folder = read_path(&shared.run, "include-from").unwrap_or_else(|_| repository.clone());
+    let from = include::From { folder: &folder, repository };
+    include::copy(from, &spec.include, spec.include_max, &shared.repository, worktree).map(drop)
 }
 
 /// Where the person's own cargo has its settings.

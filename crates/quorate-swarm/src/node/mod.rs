@@ -8,11 +8,13 @@ mod agent;
 mod ask;
 mod control;
 mod equip;
+mod fleet;
 mod follow;
 mod landing;
 mod pressure;
 mod refusals;
 mod start;
+mod terms;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +40,7 @@ use crate::state::{Inconsistent, State, TaskState};
 use crate::store::{self, Store};
 use crate::workspace::{self, RunDir, Workspace};
 
+use fleet::Fleet;
 use pressure::Guard;
 pub use start::{Proposal, Resumption, Start, Where, stamped};
 
@@ -99,6 +102,8 @@ pub struct Surroundings {
     pub clock: Box<dyn Fn() -> Timestamp + Send + Sync>,
     /// The program and first arguments that start a validator process.
     pub validator: Vec<std::ffi::OsString>,
+    /// The program and first arguments that call [`quorate_agents::hold`].
+    pub stage: Vec<std::ffi::OsString>,
     /// Told every record once it is durable, with the state after it.
     pub observer: Observer,
     /// Set by somebody else to stop the node.
@@ -124,7 +129,7 @@ pub struct Node {
     known: Option<nodes::Registered>,
 }
 
-/// What the working threads share; none of it changes.
+/// What the working threads share; but for the fleet, none of it changes.
 #[derive(Debug)]
 struct Shared {
     workspace: Workspace,
@@ -136,6 +141,8 @@ struct Shared {
     swarm_dir: PathBuf,
     containment: Containment,
     validator: Vec<std::ffi::OsString>,
+    stage: Vec<std::ffi::OsString>,
+    fleet: Fleet,
 }
 
 /// Identifies work in hand: the same work is not started twice.
@@ -244,12 +251,17 @@ impl Node {
         let (sender, receiver) = mpsc::channel();
         let door = self.open_door(sender.clone())?;
         let mut in_hand: BTreeMap<Key, InHand> = BTreeMap::new();
+        let keepers = Fleet::keep(&self.shared, &self.state.started);
         let outcome = self.work(&sender, &receiver, &mut in_hand);
         for work in in_hand.values() {
             work.leash.pull(Pull::Unasked);
         }
         // Whoever asks from now on finds nobody; whoever has asked is told so.
         drop(door);
+        self.shared.fleet.close();
+        for keeper in keepers {
+            let _ = keeper.join();
+        }
         drop((sender, receiver));
         // Answers that come after the end are not wanted; the threads must be gone all the same.
         for (_, work) in in_hand {
@@ -290,6 +302,7 @@ impl Node {
             // Before more is started: what there is may be too much already.
             let records = guard.look(&self.state, in_hand);
             self.commit(records)?;
+            self.shared.fleet.see(&self.state.head, self.state.agenda.open());
             self.start_work(sender, in_hand);
             match receiver.recv_timeout(self.patience()) {
                 Ok(news) => self.take(news, in_hand)?,

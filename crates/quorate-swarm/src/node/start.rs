@@ -9,6 +9,7 @@ use std::sync::Arc;
 use quorate_agents::Containment;
 use quorate_base::{AgentId, ChangeId, GitOid, RunId, TaskId, Timestamp};
 
+use super::fleet::Fleet;
 use super::follow::Follower;
 use super::landing::conflict_evidence;
 use super::{Error, Fault, Node, Shared, Surroundings};
@@ -290,6 +291,8 @@ impl Node {
             swarm_dir,
             containment: Containment::probe(),
             validator: surroundings.validator.clone(),
+            stage: surroundings.stage.clone(),
+            fleet: Fleet::new(&state.started.spec),
         };
         Self {
             state,

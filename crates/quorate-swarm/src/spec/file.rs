@@ -142,6 +142,7 @@ struct RawAgent {
     reports_to: Option<String>,
     scale: Option<Spanned<RawScale>>,
     attempts: Option<Spanned<u32>>,
+    fleet: Option<Spanned<u32>>,
     #[serde(default)]
     retry: RawRetry,
     #[serde(default)]
@@ -712,6 +713,7 @@ impl Place<'_> {
             reports_to: raw.reports_to.clone(),
             scale: scale.transpose()?,
             attempts: raw.attempts.as_ref().map_or(Ok(1), |count| self.positive(count, "attempts", 100))?,
+            fleet: raw.fleet.as_ref().map_or(Ok(0), |fleet| self.fleet(fleet))?,
             retry: raw.retry.resolve(),
             restart: raw.restart.resolve(),
             budget: self.budget(raw.budget.as_ref())?,
@@ -789,6 +791,11 @@ impl Place<'_> {
             disk,
             idle,
         })
+    }
+
+    /// How many agents to start ahead; none is a number too.
+    fn fleet(&self, fleet: &Spanned<u32>) -> Result<u32, Error> {
+        if *fleet.get_ref() == 0 { Ok(0) } else { self.positive(fleet, "fleet", INSTANCES_MAX) }
     }
 
     /// What a declaration asks for, on top of its preset. Nothing where it is switched off.

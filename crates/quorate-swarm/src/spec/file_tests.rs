@@ -148,7 +148,7 @@ fn what_an_older_quorate_wrote_down_can_still_be_read() {
     for later in ["worktree", "schedule", "budget"] {
         old.as_object_mut().unwrap().remove(later).unwrap();
     }
-    for later in ["retry", "budget", "launch_budget", "usage"] {
+    for later in ["fleet", "retry", "budget", "launch_budget", "usage"] {
         old["agents"]["a"].as_object_mut().unwrap().remove(later).unwrap();
     }
     assert_eq!(old["tasks"][0].as_object().unwrap().len(), 4, "{old:#}");

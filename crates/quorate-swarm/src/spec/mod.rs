@@ -119,6 +119,9 @@ pub struct AgentSpec {
     pub scale: Option<Scale>,
     /// Launches before its task is given up.
     pub attempts: u32,
+    /// Agents that are started before there is a task for them.
+    #[serde(default)]
+    pub fleet: u32,
     #[serde(default)]
     pub retry: Retry,
     #[serde(default)]

@@ -168,6 +168,7 @@ impl Preset {
             reports_to: None,
             scale: None,
             attempts: 1,
+            fleet: 0,
             retry: Retry::default(),
             restart: Restart::default(),
             budget: Budget::default(),

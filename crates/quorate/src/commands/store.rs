@@ -102,6 +102,7 @@ pub(super) fn surroundings(
     Ok(Surroundings {
         clock: Box::new(host::steady()),
         validator: host::validator_command()?,
+        stage: host::stage_command()?,
         observer,
         stop,
     })

@@ -9,6 +9,7 @@ mod certify;
 mod control;
 mod egress;
 mod example;
+mod fleet;
 mod kit;
 mod limits;
 mod memory;
