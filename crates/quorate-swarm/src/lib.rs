@@ -7,6 +7,7 @@
 //! Read [`state::State`] first.
 
 pub mod budget;
+pub mod control;
 pub mod decide;
 pub mod enclose;
 pub mod exchange;
@@ -21,6 +22,7 @@ pub mod plan;
 pub mod pressure;
 pub mod record;
 pub mod replay;
+pub mod roster;
 pub mod secrets;
 pub mod spec;
 pub mod state;

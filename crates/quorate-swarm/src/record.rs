@@ -17,6 +17,7 @@ use crate::exchange::{Message, Sender};
 use crate::lease::Wanted;
 use crate::pressure::Level;
 use crate::spec::RunSpec;
+use crate::spec::task::Priority;
 use crate::topology::Topology;
 
 /// One fact about a run.
@@ -224,6 +225,11 @@ pub enum Record {
         task: TaskId,
         reason: String,
     },
+    /// Somebody wants a task sooner or later than the swarm file says.
+    TaskPrioritised {
+        task: TaskId,
+        priority: Priority,
+    },
     /// A task came to an end without a change.
     TaskClosed {
         task: TaskId,
@@ -355,10 +361,11 @@ pub struct AgentEnded {
     pub task: TaskId,
     pub attempt: u32,
     pub outcome: AgentOutcome,
+    /// Without the time in which it was halted.
     pub wall: Millis,
     pub cpu: Millis,
     pub memory_peak: ByteCount,
-    /// Time in which the node made it stand still; not part of `wall`.
+    /// Time in which it was made to stand still; not part of `wall`.
     #[serde(default)]
     pub paused: Millis,
     /// Which layer of the operating system held what.

@@ -198,23 +198,28 @@ fn unfinished(state: &State) -> Vec<UnfinishedTask> {
         _ => None,
     });
     ends.map(|(task, outcome)| {
-        let (word, reason) = match outcome {
-            TaskOutcome::NoChange => ("no-change", "the agent finished and changed nothing".to_owned()),
-            TaskOutcome::Failed { reason } => ("failed", reason.clone()),
-            TaskOutcome::Blocked { by } => ("blocked", format!("task {by} did not land, or never began")),
-            TaskOutcome::OverBudget { account, unit } => {
-                ("over-budget", format!("the {unit} of {account} were used up"))
-            }
-            TaskOutcome::Reviewed { reason, .. } => ("reviewed", reason.clone()),
-            TaskOutcome::Cancelled { reason } => ("cancelled", reason.clone()),
-            TaskOutcome::Poison { deaths } => {
-                ("poison", format!("the node died {deaths} times while an agent worked on it"))
-            }
-            TaskOutcome::DeadlinePassed => ("deadline", "its deadline passed before it was done".to_owned()),
-        };
+        let (word, reason) = told(outcome);
         UnfinishedTask { task: task.to_string(), outcome: word, reason }
     })
     .collect()
+}
+
+/// How a task came to its end, as a word and in words.
+pub(crate) fn told(outcome: &TaskOutcome) -> (&'static str, String) {
+    match outcome {
+        TaskOutcome::NoChange => ("no-change", "the agent finished and changed nothing".to_owned()),
+        TaskOutcome::Failed { reason } => ("failed", reason.clone()),
+        TaskOutcome::Blocked { by } => ("blocked", format!("task {by} did not land, or never began")),
+        TaskOutcome::OverBudget { account, unit } => {
+            ("over-budget", format!("the {unit} of {account} were used up"))
+        }
+        TaskOutcome::Reviewed { reason, .. } => ("reviewed", reason.clone()),
+        TaskOutcome::Cancelled { reason } => ("cancelled", reason.clone()),
+        TaskOutcome::Poison { deaths } => {
+            ("poison", format!("the node died {deaths} times while an agent worked on it"))
+        }
+        TaskOutcome::DeadlinePassed => ("deadline", "its deadline passed before it was done".to_owned()),
+    }
 }
 
 fn agents(state: &State) -> Vec<AgentRow> {

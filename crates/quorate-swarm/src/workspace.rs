@@ -296,6 +296,11 @@ impl RunDir {
         self.path.join("journal")
     }
 
+    /// The socket at which its node is asked while it works.
+    pub fn control(&self) -> PathBuf {
+        self.path.join("control")
+    }
+
     /// The run's own repository, to which all worktrees belong.
     pub fn repository(&self) -> PathBuf {
         self.path.join("repository.git")

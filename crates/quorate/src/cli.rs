@@ -72,6 +72,12 @@ pub(crate) enum Command {
         #[arg(long, value_name = "TASK", conflicts_with = "follow")]
         output: Option<String>,
     },
+    /// List the agents of a run, and intervene: pause, continue, relaunch, stop, drain, release
+    #[command(subcommand)]
+    Agent(Agent),
+    /// List the tasks of a run, cancel them, and give them another priority
+    #[command(subcommand)]
+    Task(Task),
     /// List and show proposed changes
     #[command(subcommand)]
     Change(Change),
@@ -151,6 +157,72 @@ pub(crate) enum Change {
     /// One change, with the evidence for and against it
     Show {
         change: String,
+        #[arg(long)]
+        run: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Agent {
+    /// Every agent of a run: where it stands, since when and why
+    List {
+        /// The run; the newest if left out
+        #[arg(long)]
+        run: Option<String>,
+    },
+    /// Halt the processes of agents at work, and their wall time with them
+    Pause(Agents),
+    /// Let paused agents go on
+    Continue(Agents),
+    /// End what agents do now; their tasks start over, and the attempt does not count
+    Relaunch(Agents),
+    /// End what agents do now, and give them no more tasks
+    Stop(Agents),
+    /// Let agents end the task they have, and give them no other
+    Drain(Agents),
+    /// Give agents that are stopped or quarantined tasks again
+    Release(Agents),
+}
+
+/// Agents of a run whose node works.
+#[derive(Debug, Args)]
+pub(crate) struct Agents {
+    /// The agents, as `quorate agent list` names them
+    #[arg(required = true, value_name = "AGENT")]
+    pub(crate) agents: Vec<String>,
+    /// Why, for those who read the journal
+    #[arg(long, value_name = "TEXT", default_value = "by hand")]
+    pub(crate) reason: String,
+    /// The run; the newest at work if left out
+    #[arg(long)]
+    pub(crate) run: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Task {
+    /// Every task of a run: where it stands, what it waits for
+    List {
+        /// The run; the newest if left out
+        #[arg(long)]
+        run: Option<String>,
+    },
+    /// Close tasks that nobody wants any more; agents at work on them are ended
+    Cancel {
+        #[arg(required = true, value_name = "TASK")]
+        tasks: Vec<String>,
+        /// Why, for those who read the journal
+        #[arg(long, value_name = "TEXT", default_value = "by hand")]
+        reason: String,
+        /// The run; the newest at work if left out
+        #[arg(long)]
+        run: Option<String>,
+    },
+    /// Start a task sooner or later than the swarm file says, where it has not been started
+    Prioritise {
+        task: String,
+        /// critical, high, normal, low or background
+        priority: String,
+        /// The run; the newest at work if left out
         #[arg(long)]
         run: Option<String>,
     },

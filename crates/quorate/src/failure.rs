@@ -2,7 +2,7 @@
 
 use quorate_base::ExitStatus;
 use quorate_bus::wire::{client, server};
-use quorate_swarm::{git, journal, node, nodes, secrets, spec, workspace};
+use quorate_swarm::{control, git, journal, node, nodes, secrets, spec, workspace};
 use serde::Serialize;
 
 /// An error as the command line tells it.
@@ -48,7 +48,9 @@ impl Failure {
 
 /// Whether it happened to the bus or the memory, where there is no run to resume.
 fn is_elsewhere(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| cause.is::<client::Error>() || cause.is::<quorate_memory::Error>())
+    error.chain().any(|cause| {
+        cause.is::<client::Error>() || cause.is::<quorate_memory::Error>() || cause.is::<control::Error>()
+    })
 }
 
 fn status(error: &anyhow::Error) -> ExitStatus {
@@ -65,6 +67,12 @@ fn status(error: &anyhow::Error) -> ExitStatus {
         }
         if cause.is::<nodes::Error>() {
             return ExitStatus::Usage;
+        }
+        if let Some(error) = cause.downcast_ref::<control::Error>() {
+            return of_control(error);
+        }
+        if let Some(error) = cause.downcast_ref::<control::Refusal>() {
+            return of_refusal(error);
         }
         if let Some(error) = cause.downcast_ref::<workspace::Error>() {
             return of_workspace(error);
@@ -100,6 +108,7 @@ fn of_node(error: &node::Error) -> ExitStatus {
         node::Error::Git(error) => of_git(error),
         node::Error::Finished(_)
         | node::Error::Nodes(_)
+        | node::Error::Control { .. }
         | node::Error::Secrets(_)
         | node::Error::BranchExists { .. }
         | node::Error::BranchName(_)
@@ -108,6 +117,23 @@ fn of_node(error: &node::Error) -> ExitStatus {
         node::Error::Io { .. } | node::Error::Store(_) | node::Error::Exchange(_) => ExitStatus::Interrupted,
         node::Error::Journal(error) if error.is_io() => ExitStatus::Interrupted,
         _ => ExitStatus::Internal,
+    }
+}
+
+fn of_control(error: &control::Error) -> ExitStatus {
+    match error {
+        control::Error::NoNode { .. } => ExitStatus::Refused,
+        control::Error::NoAnswer { .. } => ExitStatus::Interrupted,
+        control::Error::Unreachable { .. } => ExitStatus::Usage,
+        control::Error::Unintelligible { .. } => ExitStatus::Internal,
+    }
+}
+
+/// What a node refuses is refused; what it does not understand was said wrongly.
+pub(crate) fn of_refusal(refusal: &control::Refusal) -> ExitStatus {
+    match refusal {
+        control::Refusal::Malformed { .. } => ExitStatus::Usage,
+        _ => ExitStatus::Refused,
     }
 }
 

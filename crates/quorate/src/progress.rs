@@ -97,6 +97,9 @@ pub(crate) fn line(record: &Record, state: &State) -> Option<(anstyle::Style, St
             (PLAIN, format!("{agent:<12} takes tasks again: {reason}"))
         }
         Record::TaskUnwanted { task, reason } => (DOUBT, format!("{task:<12} is wanted no more: {reason}")),
+        Record::TaskPrioritised { task, priority } => {
+            (PLAIN, format!("{task:<12} has the priority {} now", word(priority)))
+        }
         Record::AgentStarted { agent, task, attempt, pid } => {
             let again = if *attempt > 1 { format!(", attempt {attempt}") } else { String::new() };
             (PLAIN, format!("{agent:<12} works on {task} (process {pid}{again})"))

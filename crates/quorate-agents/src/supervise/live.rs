@@ -188,6 +188,10 @@ impl Live {
     }
 
     fn interval(&self) -> Duration {
+        if self.pause.since.is_some() {
+            // However little of its time is left.
+            return LOOK;
+        }
         let half = |now: u64, limit: u64| now > limit / 2;
         let near = half(self.seen.resident, self.limits.memory.0)
             || half(self.seen.output, self.limits.output.0)

@@ -92,3 +92,25 @@ fn a_paused_tree_can_be_cancelled_and_shed() {
         }
     }
 }
+
+#[test]
+fn a_paused_tree_that_is_cancelled_can_still_say_farewell() {
+    for (name, containment) in layers() {
+        let room = Room::new();
+        let command = room.command(
+            "trap 'echo farewell; exit 0' TERM; sleep 1000 & echo $! > child; while :; do sleep 0.01; done",
+        );
+        let running = spawn(&command, &containment).unwrap();
+        while !room.has("child") {
+            std::thread::yield_now();
+        }
+        let control = running.control();
+        control.pause();
+        while control.usage_now().paused < Millis(100) {
+            std::thread::yield_now();
+        }
+        control.cancel();
+        assert_eq!(running.wait().unwrap().outcome, Outcome::Cancelled, "{name}");
+        assert_eq!(room.out(), "farewell\n", "{name}");
+    }
+}

@@ -6,7 +6,7 @@ use quorate_base::{AgentId, TaskId};
 
 use crate::record::{Record, TaskOutcome};
 use crate::spec::Restart;
-use crate::state::crew::Phase;
+use crate::state::crew::Member;
 use crate::state::{State, TaskState};
 use crate::topology::Topology;
 
@@ -29,8 +29,9 @@ pub(super) fn supervise(state: &State) -> Vec<Record> {
         stopping.entry(agent).or_insert_with(|| format!("{failed} failed"));
     }
     for (task, reason) in &state.unwanted {
-        if let Some(TaskState::Running { agent, .. }) = state.tasks.get(task)
-            && state.crew.get(agent).is_some_and(|member| member.phase.may_become(Phase::Stopping))
+        if let Some(TaskState::Starting { agent, .. } | TaskState::Running { agent, .. }) =
+            state.tasks.get(task)
+            && state.crew.get(agent).is_some_and(Member::may_be_ended)
         {
             stopping.insert(agent, reason.clone());
         }

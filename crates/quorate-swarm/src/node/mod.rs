@@ -7,6 +7,7 @@
 mod agent;
 mod ask;
 mod carry;
+mod control;
 mod equip;
 mod exchange;
 mod fleet;
@@ -22,13 +23,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use quorate_agents::{Containment, Control};
 use quorate_base::{AgentId, BallotId, ChangeId, TaskId, Timestamp, ValidatorId};
 
+use crate::control::door::{Asked, Door};
 use crate::decide::decide;
 use crate::exchange::{Posted, judge};
 use crate::git::{self, PrivateRepository};
@@ -69,6 +71,8 @@ pub enum Error {
     Secrets(#[from] secrets::Error),
     #[error("{what}: {source}")]
     Io { what: String, source: std::io::Error },
+    #[error("cannot listen at {}: {source}; a workspace must lie where sockets can be made", path.display())]
+    Control { path: PathBuf, source: std::io::Error },
     #[error("a record of the journal cannot be read: {0}")]
     Record(#[from] serde_json::Error),
     #[error("{0}")]
@@ -181,6 +185,8 @@ enum News {
     Posted(Posted),
     /// The work is over, with what came of it.
     Done(Key, Result<Vec<Record>, Error>),
+    /// Somebody outside wants something.
+    Asked(Asked),
 }
 
 /// Lets the node end the process a piece of work is waiting for.
@@ -191,6 +197,8 @@ struct Leash(Arc<Mutex<LeashState>>);
 struct LeashState {
     pulled: Option<Pull>,
     process: Option<Control>,
+    /// It is to stand still.
+    halted: bool,
 }
 
 /// Why a process is ended.
@@ -204,7 +212,7 @@ enum Pull {
 
 impl Leash {
     fn pull(&self, why: Pull) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         state.pulled = Some(why);
         if let Some(process) = &state.process {
             process.cancel();
@@ -212,20 +220,27 @@ impl Leash {
     }
 
     fn hold(&self, process: Control) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.lock();
         if state.pulled.is_some() {
             process.cancel();
+        }
+        if state.halted {
+            process.pause();
         }
         state.process = Some(process);
     }
 
     /// The process that is waited for, once there is one.
     fn process(&self) -> Option<Control> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).process.clone()
+        self.lock().process.clone()
     }
 
     fn pulled(&self) -> Option<Pull> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pulled
+        self.lock().pulled
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LeashState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -243,17 +258,20 @@ impl Node {
     /// Works until the run is over or the node is told to stop. Every process it started has ended when it returns.
     pub fn run(&mut self) -> Result<Left, Error> {
         let (sender, receiver) = mpsc::channel();
+        let door = self.open_door(sender.clone())?;
         let mut in_hand: BTreeMap<Key, InHand> = BTreeMap::new();
         let keepers = Fleet::keep(&self.shared, &self.state.started);
         let outcome = self.work(&sender, &receiver, &mut in_hand);
         for work in in_hand.values() {
             work.leash.pull(Pull::Unasked);
         }
+        // Whoever asks from now on finds nobody; whoever has asked is told so.
+        drop(door);
         self.shared.fleet.close();
         for keeper in keepers {
             let _ = keeper.join();
         }
-        drop(sender);
+        drop((sender, receiver));
         // Answers that come after the end are not wanted; the threads must be gone all the same.
         for (_, work) in in_hand {
             let _ = work.thread.join();
@@ -263,6 +281,16 @@ impl Node {
             self.tidy()?;
         }
         Ok(left)
+    }
+
+    /// Lets the node be asked for as long as it works.
+    fn open_door(&self, sender: Sender<News>) -> Result<Door, Error> {
+        let path = self.shared.run.control();
+        let hear = move |asked| {
+            // The node may have stopped listening.
+            let _ = sender.send(News::Asked(asked));
+        };
+        Door::open(&path, hear).map_err(|source| Error::Control { path, source })
     }
 
     fn work(
@@ -330,6 +358,7 @@ impl Node {
                 work.leash.pull(Pull::Stopped);
             }
         }
+        self.heed_pauses(in_hand);
         for work in wanted {
             let key = Key::from(&work);
             if in_hand.contains_key(&key) {
@@ -359,11 +388,12 @@ impl Node {
 
     fn take(&mut self, news: News, in_hand: &mut BTreeMap<Key, InHand>) -> Result<(), Error> {
         match news {
-            News::Record(record) => self.commit(vec![record]),
+            News::Record(record) => self.commit(vec![record]).map(drop),
             News::Posted(posted) => {
                 let record = judge(&self.state, posted);
-                self.commit(vec![record])
+                self.commit(vec![record]).map(drop)
             }
+            News::Asked(asked) => self.asked(&asked, in_hand),
             News::Done(key, answer) => {
                 let cancelled = in_hand.remove(&key).is_some_and(|work| {
                     let pulled = work.leash.pulled().is_some();
@@ -374,15 +404,15 @@ impl Node {
                 if cancelled && matches!(key, Key::Ask(..)) {
                     return Ok(());
                 }
-                self.commit(answer?)
+                self.commit(answer?).map(drop)
             }
         }
     }
 
-    /// Makes records durable, then true.
-    fn commit(&mut self, records: Vec<Record>) -> Result<(), Error> {
+    /// Makes records durable, then true; answers their places in the journal.
+    fn commit(&mut self, records: Vec<Record>) -> Result<Vec<u64>, Error> {
         if records.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let now = self.now();
         let payloads = records.iter().map(serde_json::to_vec).collect::<Result<Vec<_>, _>>()?;
@@ -398,20 +428,23 @@ impl Node {
         } else {
             self.journal.append(now, &payloads)?
         };
-        for (seq, record) in seqs.into_iter().zip(records) {
+        for (&seq, record) in seqs.iter().zip(records) {
             let stamped = Stamped { seq, time: now, record };
             self.state.apply(&stamped)?;
             self.clean_after(&stamped.record);
             self.hand_over(&stamped)?;
             (self.surroundings.observer)(&stamped, &self.state);
         }
-        Ok(())
+        Ok(seqs)
     }
 
     /// Removes a worktree nobody needs any more; what fails here is swept at the end of the run.
     fn clean_after(&self, record: &Record) {
         let (agent, task, attempt) = match record {
-            Record::AgentEnded(ended) if !ended.outcome.succeeded() => {
+            // Also what came of a task that was cancelled meanwhile.
+            Record::AgentEnded(ended)
+                if !ended.outcome.succeeded() || self.state.unwanted.contains_key(&ended.task) =>
+            {
                 (&ended.agent, &ended.task, ended.attempt)
             }
             Record::ChangeProposed(proposed) => match (&proposed.agent, &proposed.task) {

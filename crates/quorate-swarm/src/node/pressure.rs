@@ -51,7 +51,13 @@ impl Guard {
         // Without figures nothing is decided; `quorate doctor` tells that there are none.
         let Some(memory) = Memory::now() else { return Vec::new() };
         let agents = agents(state, in_hand, now);
-        self.held.retain(|task| agents.iter().any(|(_, agent)| agent.task == *task));
+        // Whom somebody else has let go on, or ended, is held no more, and may be halted by somebody else next.
+        self.held.retain(|task| match state.tasks.get(task) {
+            Some(TaskState::Running { agent, .. }) => {
+                state.crew.get(agent).is_some_and(|member| member.phase == Phase::Paused)
+            }
+            _ => false,
+        });
         let mut records = self.foresee(state, &agents, memory.own, now);
         let sample = Sample {
             now,

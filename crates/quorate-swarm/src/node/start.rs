@@ -259,11 +259,15 @@ impl Node {
         let source = self.state.started.spec.declaration(agent).map(|(_, agent)| agent.usage);
         let output = self.shared.run.output().join(format!("{task}.{attempt}.out"));
         let said = Follower::new(&output, source.unwrap_or_default()).used();
-        let since = match self.state.tasks.get(task) {
-            Some(TaskState::Running { since, .. }) => *since,
-            _ => self.state.last_at,
+        let last_at = self.state.last_at;
+        let worked = match self.state.tasks.get(task) {
+            Some(TaskState::Running { agent, since, .. }) => {
+                let paused = self.state.crew.get(agent).map_or(0, |member| member.paused_by(last_at).0);
+                last_at.since(*since).0.saturating_sub(paused)
+            }
+            _ => 0,
         };
-        Amount { launches: 1, agent_time_ms: self.state.last_at.since(since).0, ..said }
+        Amount { launches: 1, agent_time_ms: worked, ..said }
     }
 
     #[expect(

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use quorate_base::{AgentId, TaskId, Timestamp};
 
-use crate::spec::task::{Placement, Schedule, When};
+use crate::spec::task::{Placement, Priority, Schedule, When};
 use crate::spec::{RunSpec, TaskSpec};
 
 /// A task's place among those that can start: smaller is sooner, and no two are equal.
@@ -69,6 +69,8 @@ struct Item {
     /// Who did the last task that this one waited for.
     affinity: Option<u32>,
     rank: Rank,
+    /// What the schedule makes of it, where nobody has given it another priority.
+    scheduled: u64,
     /// Dependencies that are not fulfilled.
     unmet: u32,
     dependents: Vec<(u32, When)>,
@@ -165,12 +167,7 @@ impl Agenda {
                 agenda.classes.len() as u32 - 1
             });
             let deadline = task.deadline.map(|span| started.plus(span));
-            agenda.tasks.push(item(
-                task,
-                class,
-                (ranks[number as usize].saturating_add(1), number),
-                deadline,
-            ));
+            agenda.tasks.push(item(task, class, (scheduled(ranks[number as usize]), number), deadline));
         }
         for (task, number) in spec.tasks.iter().zip(0_u32..) {
             for dependency in &task.after {
@@ -368,6 +365,30 @@ impl Agenda {
         Some(number)
     }
 
+    /// Somebody wants a task sooner or later. Where tasks are scheduled by priority it has this one; elsewhere it comes before all others or
+    /// after them, or, with the normal one, where the schedule puts it.
+    pub(crate) fn reprioritise(&mut self, task: &TaskId, priority: Priority, schedule: Schedule) {
+        let Some(number) = self.number(task).map(|number| number as u32) else { return };
+        let item = &mut self.tasks[number as usize];
+        let by = match priority {
+            _ if schedule == Schedule::Priority => scheduled(priority as u64),
+            Priority::Critical => 1,
+            Priority::High => 2,
+            Priority::Normal => item.scheduled,
+            Priority::Low => u64::MAX - 1,
+            Priority::Background => u64::MAX,
+        };
+        let rank = (by, number);
+        let before = std::mem::replace(&mut item.rank, rank);
+        let (seat, class) = (item.seat, item.class);
+        let queue = seat.and_then(|seat| self.seats[seat as usize].queues.get_mut(&class));
+        if let Some(queue) = queue
+            && queue.remove(&before)
+        {
+            queue.insert(rank);
+        }
+    }
+
     /// The task waits again.
     pub(crate) fn waits(&mut self, task: &TaskId, not_before: Timestamp) {
         self.set(task, At::Waiting { not_before });
@@ -558,6 +579,11 @@ impl Agenda {
         self.number(task).is_some_and(|number| self.tasks[number].at == At::Ended)
     }
 
+    /// Whether an agent has ever begun with a task.
+    pub(crate) fn has_begun(&self, task: &TaskId) -> bool {
+        self.number(task).is_some_and(|number| self.tasks[number].begun)
+    }
+
     /// All waiting tasks.
     pub(crate) fn waiting(&self) -> impl Iterator<Item = &TaskId> {
         // Where none waits, nobody looks for one.
@@ -644,6 +670,7 @@ fn item(task: &TaskSpec, class: u32, rank: Rank, deadline: Option<Timestamp>) ->
         done_by: None,
         affinity: None,
         rank,
+        scheduled: rank.0,
         unmet: task.after.len() as u32,
         dependents: Vec::new(),
         deadline,
@@ -687,6 +714,11 @@ fn ranks(spec: &RunSpec, numbers: &HashMap<TaskId, u32>) -> Vec<u64> {
             longest_ways(spec, numbers, &own).into_iter().map(|way| u64::MAX - way).collect()
         }
     }
+}
+
+/// A rank by the schedule. What came up on the way comes before all of these, and there is room for two between them and for two behind.
+fn scheduled(rank: u64) -> u64 {
+    rank.saturating_add(3).min(u64::MAX - 2)
 }
 
 /// From the start of each task to the end of the last that depends on it.

@@ -59,6 +59,7 @@ impl State {
             agenda,
             crew,
             unwanted: BTreeMap::new(),
+            prioritised: BTreeMap::new(),
             deaths: BTreeMap::new(),
             ledger: ledger(started, first.time),
             over_budget: false,
@@ -142,24 +143,20 @@ impl State {
                     self.moves(*seq, agent, Phase::Working, "")?;
                 }
             }
-            Record::AgentPaused { agent, reason } => self.moves(*seq, agent, Phase::Paused, reason)?,
-            Record::AgentContinued { agent, reason } => self.moves(*seq, agent, Phase::Working, reason)?,
-            Record::AgentStopping { agent, reason } => self.moves(*seq, agent, Phase::Stopping, reason)?,
-            Record::AgentQuarantined { agent, reason } => {
-                self.moves(*seq, agent, Phase::Quarantined, reason)?;
+            Record::AgentPaused { .. } | Record::AgentContinued { .. } | Record::AgentStopping { .. } => {
+                self.crew.take(record, *time).map_err(|error| wrong(error.to_string()))?;
+            }
+            Record::AgentQuarantined { agent, .. } | Record::AgentDraining { agent, .. } => {
+                self.crew.take(record, *time).map_err(|error| wrong(error.to_string()))?;
                 self.agenda.in_service(agent, false);
             }
-            Record::AgentDraining { agent, reason } => {
-                self.crew.drain(agent, *time, reason).map_err(|error| wrong(error.to_string()))?;
-                self.agenda.in_service(agent, false);
-            }
-            Record::AgentBenched { agent, reason } => {
-                self.crew.bench(agent, *time, reason).map_err(|error| wrong(error.to_string()))?;
+            Record::AgentBenched { agent, .. } => {
+                self.crew.take(record, *time).map_err(|error| wrong(error.to_string()))?;
                 self.agenda.in_service(agent, false);
                 self.scaled(agent, *time);
             }
-            Record::AgentReleased { agent, reason } => {
-                self.crew.release(agent, *time, reason).map_err(|error| wrong(error.to_string()))?;
+            Record::AgentReleased { agent, .. } => {
+                self.crew.take(record, *time).map_err(|error| wrong(error.to_string()))?;
                 self.agenda.in_service(agent, true);
                 self.scaled(agent, *time);
             }
@@ -200,6 +197,11 @@ impl State {
             Record::TaskUnwanted { task, reason } => {
                 self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))?;
                 self.unwanted.insert(task.clone(), reason.clone());
+            }
+            Record::TaskPrioritised { task, priority } => {
+                self.task_mut(task).ok_or_else(|| wrong(format!("no task {task}")))?;
+                self.agenda.reprioritise(task, *priority, self.started.spec.schedule);
+                self.prioritised.insert(task.clone(), *priority);
             }
             Record::UsageReported { task, used } => self.ledger.report(task, *used),
             Record::LeaseGranted { task, resources, tokens } => {
@@ -461,6 +463,11 @@ impl State {
 
     /// Where a task stands after a launch; `None` where its worktree is to be read.
     pub(crate) fn after_launch(&self, ended: &AgentEnded, time: Timestamp) -> Option<TaskState> {
+        if let Some(reason) = self.unwanted.get(&ended.task) {
+            // Also where the agent was faster than whoever wanted the task no more.
+            let outcome = TaskOutcome::Cancelled { reason: reason.clone() };
+            return Some(TaskState::Closed { outcome });
+        }
         if ended.outcome.succeeded() {
             let reviews = self.task_spec(&ended.task).is_some_and(|task| task.review.is_some());
             let silent = || Opinion { accepted: false, reason: "the reviewer gave no verdict".into() };

@@ -2,16 +2,18 @@
 //!
 //! Every move is the meaning of a record; one that [`Phase::may_become`] does not allow is a journal that contradicts itself.
 
+mod moves;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use quorate_base::{AgentId, TaskId, Timestamp};
-use serde::Serialize;
+use quorate_base::{AgentId, Millis, TaskId, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use crate::spec::RunSpec;
 use crate::spec::restart::{Restart, Strategy};
 
 /// Where an agent stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// Declared, and never launched.
@@ -108,11 +110,28 @@ pub struct Member {
     pub benched: bool,
     /// Launches so far.
     pub launches: u32,
+    /// Its process has been told to end.
+    pub(crate) ending: bool,
+    /// How long it has been halted in this launch, the present pause not counted.
+    paused: Millis,
     /// When it failed lately; as many as are allowed, and one more.
     failures: VecDeque<Timestamp>,
     /// Records of its last launch and its last failure.
     launched: u64,
     failed: Option<u64>,
+}
+
+impl Member {
+    /// Whether it has a process, or is being given one, that has not been told to end.
+    pub(crate) fn may_be_ended(&self) -> bool {
+        self.task.is_some() && !self.ending
+    }
+
+    /// How long it had been halted in this launch at that time.
+    pub fn paused_by(&self, at: Timestamp) -> Millis {
+        let now = if self.phase == Phase::Paused { at.since(self.since).0 } else { 0 };
+        Millis(self.paused.0.saturating_add(now))
+    }
 }
 
 /// All agents of a run.
@@ -148,6 +167,8 @@ impl Crew {
             benched,
             task: None,
             launches: 0,
+            ending: false,
+            paused: Millis(0),
             failures: VecDeque::new(),
             launched: 0,
             failed: None,
@@ -198,6 +219,7 @@ impl Crew {
         {
             out.remove(agent);
         }
+        member.paused = member.paused_by(at);
         member.phase = next;
         member.since = at;
         member.benched = false;
@@ -215,6 +237,8 @@ impl Crew {
         let member = self.become_(agent, Phase::Starting, at, "")?;
         member.task = Some(task.clone());
         member.launches += 1;
+        member.ending = false;
+        member.paused = Millis(0);
         member.launched = seq;
         Ok(())
     }
@@ -229,6 +253,7 @@ impl Crew {
     ) -> Result<(), Illegal> {
         let member = self.members.get_mut(agent).ok_or_else(|| Illegal::Unknown(agent.clone()))?;
         member.task = None;
+        member.ending = false;
         let next = match failed {
             _ if member.phase == Phase::Draining => Phase::Stopped,
             None => Phase::Idle,
@@ -243,27 +268,6 @@ impl Crew {
         };
         let reason = member.reason.clone();
         self.become_(agent, next, at, if next == Phase::Stopped { &reason } else { "" }).map(|_| ())
-    }
-
-    /// An agent that takes no more: at once, or when its task has ended.
-    pub(super) fn drain(&mut self, agent: &AgentId, at: Timestamp, reason: &str) -> Result<(), Illegal> {
-        let member = self.members.get(agent).ok_or_else(|| Illegal::Unknown(agent.clone()))?;
-        let next = if member.task.is_some() { Phase::Draining } else { Phase::Stopped };
-        self.become_(agent, next, at, reason).map(|_| ())
-    }
-
-    /// One that has nothing to do takes no more for now.
-    pub(super) fn bench(&mut self, agent: &AgentId, at: Timestamp, reason: &str) -> Result<(), Illegal> {
-        self.become_(agent, Phase::Stopped, at, reason)?.benched = true;
-        Ok(())
-    }
-
-    /// It may take tasks again, and its failures are forgotten.
-    pub(super) fn release(&mut self, agent: &AgentId, at: Timestamp, reason: &str) -> Result<(), Illegal> {
-        let member = self.become_(agent, Phase::Idle, at, reason)?;
-        member.failures.clear();
-        member.failed = None;
-        Ok(())
     }
 
     /// Agents that have failed more often than their declaration allows.
@@ -304,10 +308,7 @@ impl Crew {
 
     /// Agents that have been told to end, and their tasks.
     pub(crate) fn stopping(&self) -> impl Iterator<Item = &TaskId> {
-        self.members
-            .values()
-            .filter(|member| member.phase == Phase::Stopping)
-            .filter_map(|member| member.task.as_ref())
+        self.members.values().filter(|member| member.ending).filter_map(|member| member.task.as_ref())
     }
 
     /// Agents that end because another has failed, of their declaration or in whose domain they are (`below`), with that one.

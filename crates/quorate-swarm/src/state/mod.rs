@@ -23,6 +23,7 @@ use crate::lease::Leases;
 use crate::pressure::Level;
 use crate::record::{AgentEnded, ChangeProposed, Opinion, RunOutcome, RunStarted, Step, TaskOutcome};
 use crate::spec::TaskSpec;
+use crate::spec::task::Priority;
 use crate::topology::Shape;
 
 use agenda::Agenda;
@@ -57,6 +58,8 @@ pub struct State {
     pub(crate) scaled: BTreeMap<String, Timestamp>,
     /// Tasks that are wanted no more, and why.
     pub(crate) unwanted: BTreeMap<TaskId, String>,
+    /// Tasks that somebody has given another priority than the swarm file.
+    pub(crate) prioritised: BTreeMap<TaskId, Priority>,
     /// How often the node has died with a task's agent at work.
     pub(crate) deaths: BTreeMap<TaskId, u32>,
     pub ledger: Ledger,
@@ -265,6 +268,7 @@ impl State {
             steals: self.steals,
             scaled: BTreeMap::new(),
             unwanted: BTreeMap::new(),
+            prioritised: BTreeMap::new(),
             deaths: BTreeMap::new(),
             ledger: Ledger::default(),
             over_budget: self.over_budget,

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use quorate_base::{ByteCount, ChangeId, Digest, GitOid, Millis, RunId, Timestamp, ValidatorId};
+use quorate_base::{
+    AgentId, ByteCount, ChangeId, Digest, GitOid, Millis, RunId, TaskId, Timestamp, ValidatorId,
+};
 use quorate_consensus::ballot::{Choice, Verdict};
 use quorate_evidence::certificate;
 use quorate_evidence::check::{CheckResult, Status};
@@ -11,8 +13,10 @@ use quorate_evidence::dsse::Envelope;
 use quorate_evidence::key::SigningKey;
 use quorate_evidence::vote::{Report, Vote};
 
+use super::crew::Phase;
 use super::{Settled, State, TaskState};
 use crate::budget::{Account, Amount};
+use crate::control::{Command, judge};
 use crate::decide::decide;
 use crate::panel;
 use crate::plan::{Work, plan};
@@ -370,8 +374,62 @@ fn world(seed: u64) -> (World, Record) {
     (World { seed, keys, liar }, Record::RunStarted(Box::new(started)))
 }
 
-/// Plays a run to its end. Now and then the node dies: the state is folded anew and launches under way are lost.
-fn play(seed: u64, deaths: bool) -> (World, Vec<Stamped>, State) {
+/// What can go wrong in a run, or be made to.
+#[derive(Debug, Clone, Copy, Default)]
+struct Trouble {
+    /// Now and then the node dies: the state is folded anew and launches under way are lost.
+    deaths: bool,
+    /// Now and then somebody intervenes, whether that makes sense or not.
+    hands: bool,
+}
+
+/// Commands that are given in a run: without a bound it need not end.
+const COMMANDS_MAX: usize = 60;
+
+/// Anything anybody could want, of agents and tasks that are there and of some that are not.
+fn whim(draw: &mut Draw) -> Command {
+    let agent = AgentId::new(["lead", "a-1", "a-2", "b-1", "b-2", "b-3", "c"][draw.below(7)]).unwrap();
+    let number = draw.below(9);
+    let kind = if draw.below(4) == 0 { "review-" } else { "" };
+    let task = TaskId::new(format!("{kind}t{number}")).unwrap();
+    let reason = String::from("whim");
+    match draw.below(14) {
+        0 | 1 => Command::Pause { agent, reason },
+        2 | 3 => Command::Continue { agent, reason },
+        4 | 5 => Command::Relaunch { agent, reason },
+        6 => Command::Stop { agent, reason },
+        7 => Command::Drain { agent, reason },
+        8 | 9 => Command::Release { agent, reason },
+        10..=12 => Command::Cancel { task, reason },
+        _ => {
+            use crate::spec::task::Priority::{Background, Critical, High, Low, Normal};
+            let priority = [Critical, High, Normal, Low, Background][draw.below(5)];
+            Command::Prioritise { task, priority }
+        }
+    }
+}
+
+/// What comes of a launch that is told to end, or stands still: nothing of what it would have come to by itself.
+enum Fate {
+    AsItWas,
+    Cancelled,
+    Halted,
+}
+
+fn fate(state: &State, record: &Record, draw: &mut Draw) -> Fate {
+    let Record::AgentEnded(ended) = record else { return Fate::AsItWas };
+    let member = state.crew.get(&ended.agent).unwrap();
+    match member.phase {
+        // Somebody else may kill it all the same.
+        Phase::Paused if draw.below(20) > 0 => Fate::Halted,
+        // It may have been faster.
+        _ if member.ending && draw.below(3) > 0 => Fate::Cancelled,
+        _ => Fate::AsItWas,
+    }
+}
+
+/// Plays a run to its end.
+fn play(seed: u64, trouble: Trouble) -> (World, Vec<Stamped>, State) {
     let (world, first) = world(seed);
     let mut draw = Draw(seed ^ 0xdead);
     let mut journal = vec![Stamped { seq: 0, time: Timestamp(0), record: first }];
@@ -387,6 +445,7 @@ fn play(seed: u64, deaths: bool) -> (World, Vec<Stamped>, State) {
     // Answers on their way, which a death loses.
     let mut under_way: Vec<Vec<Record>> = Vec::new();
     let mut asked: BTreeSet<Work> = BTreeSet::new();
+    let mut commands = 0;
     for _ in 0..20_000 {
         loop {
             let records = decide(&state, Timestamp(clock.get()));
@@ -401,7 +460,7 @@ fn play(seed: u64, deaths: bool) -> (World, Vec<Stamped>, State) {
         if state.outcome.is_some() {
             return (world, journal, state);
         }
-        if deaths && draw.below(25) == 0 {
+        if trouble.deaths && draw.below(25) == 0 {
             under_way.clear();
             asked.clear();
             state = State::fold(journal.iter()).unwrap();
@@ -418,6 +477,17 @@ fn play(seed: u64, deaths: bool) -> (World, Vec<Stamped>, State) {
                 );
             }
             continue;
+        }
+        if trouble.hands && commands < COMMANDS_MAX && draw.below(4) == 0 {
+            commands += 1;
+            let command = whim(&mut draw);
+            if let Ok(records) = judge(&state, &command) {
+                assert!(!records.is_empty(), "seed {seed}: {command:?} does nothing");
+                for record in records {
+                    append(&mut state, &mut journal, record);
+                }
+                continue;
+            }
         }
         let wanted = plan(&state, Timestamp(clock.get()));
         let again = |work: &Work| wanted.contains(work) || matches!(work, Work::Launch { .. });
@@ -437,6 +507,22 @@ fn play(seed: u64, deaths: bool) -> (World, Vec<Stamped>, State) {
             continue;
         }
         let at = draw.below(under_way.len());
+        match fate(&state, &under_way[at][0], &mut draw) {
+            Fate::AsItWas => {}
+            Fate::Cancelled => {
+                let Record::AgentEnded(ended) = &mut under_way[at][0] else { unreachable!() };
+                ended.outcome = AgentOutcome::Cancelled;
+            }
+            // A run waits for whom somebody has paused until somebody lets them go on.
+            Fate::Halted if commands < COMMANDS_MAX && under_way.len() > 1 => continue,
+            Fate::Halted => {
+                let Record::AgentEnded(ended) = &under_way[at][0] else { unreachable!() };
+                let (agent, reason) = (ended.agent.clone(), String::new());
+                let records = judge(&state, &Command::Continue { agent, reason }).unwrap();
+                records.into_iter().for_each(|record| append(&mut state, &mut journal, record));
+                continue;
+            }
+        }
         let record = under_way[at].remove(0);
         if under_way[at].is_empty() {
             under_way.remove(at);
@@ -586,10 +672,43 @@ fn check_budgets(seed: u64, state: &State) {
     }
 }
 
-fn check(seed: u64, deaths: bool) {
-    let (world, journal, state) = play(seed, deaths);
+/// Nobody who is out is given a task, nobody who stands still begins one, and nothing comes of a task that was cancelled.
+fn check_hands(seed: u64, journal: &[Stamped]) {
+    let mut state = State::begin(&journal[0]).unwrap();
+    let mut attempts: BTreeMap<TaskId, u32> = BTreeMap::new();
+    for stamped in &journal[1..] {
+        match &stamped.record {
+            Record::AgentStarting { agent, task, attempt, .. } => {
+                let phase = state.crew.get(agent).unwrap().phase;
+                assert!(phase.is_free(), "seed {seed}: {agent} is {phase:?} and is given {task}");
+                assert!(!state.unwanted.contains_key(task), "seed {seed}: {task} is not wanted");
+                let counted = attempts.get(task).copied().unwrap_or(0);
+                assert_eq!(*attempt, counted + 1, "seed {seed}: {task}");
+            }
+            Record::AgentEnded(ended) => {
+                let counts = ended.outcome != AgentOutcome::Cancelled;
+                let count = if counts { ended.attempt } else { ended.attempt - 1 };
+                attempts.insert(ended.task.clone(), count);
+            }
+            Record::ChangeProposed(ChangeProposed { task: Some(task), .. }) => {
+                assert!(!state.unwanted.contains_key(task), "seed {seed}: {task} was cancelled");
+            }
+            _ => {}
+        }
+        state.apply(stamped).unwrap();
+    }
+    for (agent, member) in state.crew.iter() {
+        let rests = member.phase.is_free() || matches!(member.phase, Phase::Stopped | Phase::Quarantined);
+        assert!(rests, "seed {seed}: {agent} is {:?} at the end", member.phase);
+        assert!(member.task.is_none() && !member.ending, "seed {seed}: {agent}");
+    }
+}
+
+fn check(seed: u64, trouble: Trouble) {
+    let (world, journal, state) = play(seed, trouble);
     assert_eq!(State::fold(journal.iter()).unwrap(), state, "seed {seed}: the state is its journal");
     leases_hold(seed, &journal);
+    check_hands(seed, &journal);
     let mut head = state.started.base.clone();
     let mut places = Vec::new();
     for record in &journal {
@@ -638,12 +757,22 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
     fn every_run_ends_and_only_good_changes_land_in_order(seed in any::<u64>()) {
-        check(seed, false);
+        check(seed, Trouble::default());
     }
 
     #[test]
     fn a_node_that_dies_again_and_again_comes_to_the_same_kind_of_end(seed in any::<u64>()) {
-        check(seed, true);
+        check(seed, Trouble { deaths: true, ..Trouble::default() });
+    }
+
+    #[test]
+    fn a_run_in_which_somebody_intervenes_at_any_moment_ends_all_the_same(seed in any::<u64>()) {
+        check(seed, Trouble { hands: true, ..Trouble::default() });
+    }
+
+    #[test]
+    fn interventions_and_deaths_together_break_nothing(seed in any::<u64>()) {
+        check(seed, Trouble { deaths: true, hands: true });
     }
 }
 

@@ -1,9 +1,11 @@
 //! One file a command; this one finds the right one.
 
+mod agent;
 mod ballot;
 mod bus;
 mod certify;
 mod change;
+mod control;
 mod doctor;
 mod init;
 mod logs;
@@ -14,6 +16,7 @@ mod secret;
 mod status;
 mod stop;
 mod store;
+mod task;
 mod validator;
 mod verify;
 mod worktree;
@@ -47,6 +50,8 @@ pub(crate) fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatus
         Command::Logs { run, follow, output } => {
             logs::logs(&here, run.as_deref(), follow, output.as_deref(), printer)
         }
+        Command::Agent(command) => agent::agent(&here, command, printer),
+        Command::Task(command) => task::task(&here, command, printer),
         Command::Change(Change::List { run }) => change::list(&here, run.as_deref(), printer),
         Command::Change(Change::Show { change, run }) => {
             change::show(&here, &change, run.as_deref(), printer)

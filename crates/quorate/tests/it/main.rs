@@ -6,6 +6,7 @@ mod bad_input;
 mod budget;
 mod bus;
 mod certify;
+mod control;
 mod egress;
 mod example;
 mod exchange;
