@@ -78,6 +78,9 @@ pub(crate) enum Command {
     /// List the tasks of a run, cancel them, and give them another priority
     #[command(subcommand)]
     Task(Task),
+    /// Change how the agents of a run are put together
+    #[command(subcommand)]
+    Swarm(Swarm),
     /// List and show proposed changes
     #[command(subcommand)]
     Change(Change),
@@ -182,6 +185,30 @@ pub(crate) enum Agent {
     Drain(Agents),
     /// Give agents that are stopped or quarantined tasks again
     Release(Agents),
+    /// Write to an agent, or to whoever does a task; it lies in the inbox at once, or when the agent is launched next
+    Tell {
+        /// The agent or the task
+        to: String,
+        text: String,
+        /// The run; the newest at work if left out
+        #[arg(long)]
+        run: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Swarm {
+    /// Put the agents of a run together in another way, while they work
+    Topology {
+        /// mesh, star, ring or hierarchical
+        topology: String,
+        /// Why, for those who read the journal
+        #[arg(long, value_name = "TEXT", default_value = "by hand")]
+        reason: String,
+        /// The run; the newest at work if left out
+        #[arg(long)]
+        run: Option<String>,
+    },
 }
 
 /// Agents of a run whose node works.

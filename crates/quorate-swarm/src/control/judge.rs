@@ -3,9 +3,11 @@
 use quorate_base::{AgentId, TaskId};
 
 use super::{Command, REASON_LEN_MAX, Refusal};
+use crate::exchange::{self, Posted, Sender, Text};
 use crate::record::{Record, TaskOutcome};
 use crate::state::crew::{Member, Phase};
 use crate::state::{Settled, State, TaskState};
+use crate::topology::Shape;
 
 /// The records a command becomes in this state: all of them follow from it, in this order.
 pub fn judge(state: &State, command: &Command) -> Result<Vec<Record>, Refusal> {
@@ -23,6 +25,18 @@ pub fn judge(state: &State, command: &Command) -> Result<Vec<Record>, Refusal> {
         Command::Prioritise { task, priority } => {
             open(state, task)?;
             Ok(vec![Record::TaskPrioritised { task: task.clone(), priority: *priority }])
+        }
+        Command::Tell { to, digest, bytes } => {
+            let text = Ok(Text { digest: *digest, bytes: *bytes });
+            match exchange::judge(state, Posted { from: Sender::Person, to: to.clone(), text }) {
+                Record::MessageRefused { to, reason, .. } => Err(Refusal::Message { to, reason }),
+                sent => Ok(vec![sent]),
+            }
+        }
+        Command::Topology { topology, reason } => {
+            Shape::new(*topology, &state.started.spec)
+                .map_err(|error| Refusal::Topology { reason: error.to_string() })?;
+            Ok(vec![Record::TopologyChanged { topology: *topology, reason: reason.clone() }])
         }
         Command::Pause { agent: id, reason } => {
             let record = Record::AgentPaused { agent: id.clone(), reason: reason.clone() };

@@ -13,11 +13,12 @@ mod judge;
 #[cfg(test)]
 mod tests;
 
-use quorate_base::{AgentId, ByteCount, Millis, RunId, TaskId};
+use quorate_base::{AgentId, ByteCount, Digest, Millis, RunId, TaskId};
 use serde::{Deserialize, Serialize};
 
 use crate::spec::task::Priority;
 use crate::state::crew::Phase;
+use crate::topology::Topology;
 
 pub use client::{Error, ask};
 pub use judge::judge;
@@ -64,6 +65,10 @@ pub enum Command {
     Cancel { task: TaskId, reason: String },
     /// A task is wanted sooner or later.
     Prioritise { task: TaskId, priority: Priority },
+    /// A message to an agent, or to whoever does a task; the content store has its text.
+    Tell { to: String, digest: Digest, bytes: ByteCount },
+    /// The swarm is put together in another way.
+    Topology { topology: Topology, reason: String },
 }
 
 impl Command {
@@ -75,8 +80,9 @@ impl Command {
             | Self::Stop { reason, .. }
             | Self::Drain { reason, .. }
             | Self::Release { reason, .. }
-            | Self::Cancel { reason, .. } => Some(reason),
-            Self::Prioritise { .. } => None,
+            | Self::Cancel { reason, .. }
+            | Self::Topology { reason, .. } => Some(reason),
+            Self::Prioritise { .. } | Self::Tell { .. } => None,
         }
     }
 }
@@ -128,6 +134,12 @@ pub enum Refusal {
     /// A task is where this makes no difference any more.
     #[error("task {task} {is}; {needs}")]
     Task { task: TaskId, is: String, needs: String },
+    #[error(
+        "the message to {to} is not sent: {reason}; `quorate agent list` names the agents of the run, `quorate task list` its tasks"
+    )]
+    Message { to: String, reason: String },
+    #[error("this swarm cannot be put together so: {reason}")]
+    Topology { reason: String },
     #[error("only the user the node runs as may tell it what to do")]
     Stranger,
     #[error("too many are asking this node at once; ask again")]

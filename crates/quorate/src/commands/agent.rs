@@ -4,11 +4,14 @@ use std::path::Path;
 
 use quorate_base::{AgentId, ByteCount, ExitStatus};
 use quorate_swarm::control::Command;
+use quorate_swarm::exchange::{Text, Unsendable};
 use quorate_swarm::roster::{self, AgentStanding};
+use quorate_swarm::workspace::Workspace;
 use serde::Serialize;
 
 use super::{control, store};
 use crate::cli::{Agent, Agents};
+use crate::failure::Usage;
 use crate::printer::{DIM, Printer};
 
 /// The document of `quorate agent list --json`.
@@ -41,6 +44,15 @@ pub(crate) fn agent(here: &Path, command: Agent, printer: &Printer) -> anyhow::R
             |agent, reason| Command::Drain { agent, reason },
             "takes no more tasks, until it is released",
         ),
+        Agent::Tell { to, text, run } => {
+            let store = Workspace::find(here)?.store();
+            let kept = Text::keep(&store, text.as_bytes(), &[]).map_err(|error| match error {
+                Unsendable::Store(error) => anyhow::Error::from(error),
+                other => Usage(format!("the message cannot be sent: {other}")).into(),
+            })?;
+            let command = Command::Tell { to: to.clone(), digest: kept.digest, bytes: kept.bytes };
+            return control::tell(here, run.as_deref(), vec![(to, command)], "is told", printer);
+        }
         Agent::Release(args) => {
             (args, |agent, reason| Command::Release { agent, reason }, "takes tasks again")
         }

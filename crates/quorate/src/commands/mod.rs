@@ -16,6 +16,7 @@ mod secret;
 mod status;
 mod stop;
 mod store;
+mod swarm;
 mod task;
 mod validator;
 mod verify;
@@ -52,6 +53,7 @@ pub(crate) fn dispatch(cli: Cli, printer: &Printer) -> anyhow::Result<ExitStatus
         }
         Command::Agent(command) => agent::agent(&here, command, printer),
         Command::Task(command) => task::task(&here, command, printer),
+        Command::Swarm(command) => swarm::swarm(&here, command, printer),
         Command::Change(Change::List { run }) => change::list(&here, run.as_deref(), printer),
         Command::Change(Change::Show { change, run }) => {
             change::show(&here, &change, run.as_deref(), printer)

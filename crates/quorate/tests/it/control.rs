@@ -299,3 +299,51 @@ fn what_makes_no_sense_is_refused_with_a_reason_and_nothing_happens() {
     play.finish("one", "a");
     play.ends_with(0);
 }
+
+#[test]
+fn a_person_writes_to_an_agent_at_work_and_to_a_task_that_waits() {
+    let mut play = begin("[swarm]\nagents-at-once = 1\n[agents.a]", &["one", "two"]);
+    play.counts("one", "a");
+    play.done(&["agent", "tell", "one", "mind the gap"]);
+    let inbox = |play: &Play, task: &str| {
+        let folder = play.room.repo().join(format!(".quorate/runs/{}/exchange/{task}.a.1/inbox", play.run));
+        let files = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        files.filter_map(|file| std::fs::read_to_string(file.path()).ok()).collect::<Vec<_>>()
+    };
+    let found = inbox(&play, "one");
+    assert!(
+        found.len() == 1 && found[0].contains("mind the gap") && found[0].contains("@person"),
+        "{found:?}"
+    );
+    play.done(&["agent", "tell", "two", "and the next one"]);
+    play.refused(&["agent", "tell", "nobody", "hello"], "no agent and no task of that name");
+    let answer = play.room.quorate(&["agent", "tell", "two", &"x".repeat(65 << 10)]);
+    assert!(answer.code == Some(2) && answer.err.contains("longer than"), "{answer:?}");
+    play.finish("one", "a");
+    play.counts("two", "a");
+    assert!(inbox(&play, "two").concat().contains("and the next one"));
+    play.finish("two", "a");
+    play.ends_with(0);
+}
+
+#[test]
+fn a_swarm_is_put_together_in_another_way_while_it_works() {
+    let mut play = begin("[agents.a]\ncount = 2", &["one", "two"]);
+    play.counts("one", "a-1");
+    play.counts("two", "a-2");
+    play.refused(&["swarm", "topology", "star"], "one agent with `role = \"coordinator\"`");
+    let answer = play.room.quorate(&["swarm", "topology", "pyramid"]);
+    assert!(answer.code == Some(2) && answer.err.contains("mesh, star, ring, hierarchical"), "{answer:?}");
+    play.done(&["swarm", "topology", "ring", "--reason", "each reads the other"]);
+    let changed = &play.events("topology-changed")[0];
+    assert_eq!((&changed["topology"], &changed["reason"]), (&"ring".into(), &"each reads the other".into()));
+    play.done(&["task", "cancel", "two"]);
+    play.finish("one", "a-1");
+    // Its change needs the word of the other now, which counts, and gives none.
+    play.until("it is asked", |play| play.events("review-asked").first().map(|event| event["by"].clone()));
+    play.counts("review-one", "a-2");
+    play.finish("review-one", "a-2");
+    play.ends_with(1);
+    let given = &play.events("review-given")[0];
+    assert_eq!((&given["by"], &given["accepted"]), (&"a-2".into(), &false.into()), "{given}");
+}
