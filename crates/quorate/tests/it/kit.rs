@@ -84,7 +84,8 @@ fn ports_of_a_node_that_was_killed_are_another_runs_once_nothing_of_its_agent_li
     let (told, never) = (one.path().join("told"), one.path().join("never"));
     fifo(&told);
     fifo(&never);
-    let stuck = format!("echo $QUORATE_PORT > {}; cat {}", told.display(), never.display());
+    // What outlives the agent is there before it tells anything.
+    let stuck = format!("cat {} & echo $QUORATE_PORT > {}; wait", never.display(), told.display());
     one.swarm(&swarm(&[("stuck", &stuck)], &section));
     two.swarm(&swarm(&[("next", "echo $QUORATE_PORT > port.txt")], &section));
     let mut first = start(&one, &one.state());
