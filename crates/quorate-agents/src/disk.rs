@@ -1,12 +1,12 @@
 //! What lies below some folders: how much it grows, and whether anything in it changes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,9 @@ const REST: u32 = 20;
 const REST_NEAR: u32 = 3;
 const REST_MIN: Duration = Duration::from_millis(100);
 const REST_MAX: Duration = Duration::from_secs(10);
+/// The rest of the thread that walks between one and the next, likewise.
+const PAUSE: u32 = 3;
+const PAUSE_MAX: Duration = Duration::from_millis(500);
 
 /// What one walk found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,85 +65,145 @@ impl Extent {
     }
 }
 
-/// A thread that walks folders again and again, at a pace that leaves the disk to others.
+/// Folders that are walked again and again for as long as this lives.
+///
+/// One thread walks for all of them, one after another, and rests between: a thousand trees cost what one large one does,
+/// and are looked at less often.
 #[derive(Debug)]
 pub(crate) struct DiskWatch {
-    seen: Arc<Seen>,
-    roots: Vec<PathBuf>,
-    limit: Option<u64>,
-    thread: Option<thread::JoinHandle<()>>,
+    watched: Arc<Watched>,
 }
 
-#[derive(Debug, Default)]
-struct Seen {
+#[derive(Debug)]
+struct Watched {
+    roots: Vec<PathBuf>,
+    limit: Option<u64>,
     grown: AtomicU64,
     /// Raised by one for each walk that found a change.
     changes: AtomicU64,
-    stopped: Mutex<bool>,
-    bell: Condvar,
 }
 
 impl DiskWatch {
-    /// Walks in a thread: at once, to know what was there before, and then again and again.
+    /// Has them walked: as soon as may be, to know what was there before, and then again and again.
     pub(crate) fn start(roots: Vec<PathBuf>, limit: Option<u64>) -> io::Result<Self> {
-        let seen = Arc::new(Seen::default());
-        let (watched, walked) = (Arc::clone(&seen), roots.clone());
-        let thread =
-            thread::Builder::new().name("disk-watch".into()).stack_size(256 << 10).spawn(move || {
-                let began = Instant::now();
-                let first = walk(&walked);
-                watched.follow(&walked, first, began.elapsed(), limit);
-            })?;
-        Ok(Self { seen, roots, limit, thread: Some(thread) })
+        let (grown, changes) = (AtomicU64::new(0), AtomicU64::new(0));
+        let watched = Arc::new(Watched { roots, limit, grown, changes });
+        Round::of_all().enter(&watched)?;
+        Ok(Self { watched })
     }
 
     /// The same from now on, where the first of its folders lies elsewhere now.
     pub(crate) fn moved(self, first: PathBuf) -> io::Result<Self> {
-        let roots = [first].into_iter().chain(self.roots.iter().skip(1).cloned());
-        Self::start(roots.collect(), self.limit)
+        let roots = [first].into_iter().chain(self.watched.roots.iter().skip(1).cloned());
+        Self::start(roots.collect(), self.watched.limit)
     }
 
     /// Bytes more than at the start, when last looked.
     pub(crate) fn grown(&self) -> u64 {
-        self.seen.grown.load(Ordering::Relaxed)
+        self.watched.grown.load(Ordering::Relaxed)
     }
 
     /// Differs from an earlier answer where something has changed since.
     pub(crate) fn changes(&self) -> u64 {
-        self.seen.changes.load(Ordering::Relaxed)
+        self.watched.changes.load(Ordering::Relaxed)
     }
 }
 
-impl Seen {
-    fn follow(&self, roots: &[PathBuf], first: Extent, mut took: Duration, limit: Option<u64>) {
-        let mut last = first;
+/// All that is watched, by when it is to be walked.
+#[derive(Debug, Default)]
+struct Round {
+    due: Mutex<Due>,
+    bell: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Due {
+    walks: BTreeMap<(Instant, u64), Turn>,
+    next: u64,
+    /// A thread walks.
+    walking: bool,
+}
+
+/// What is known of one of them. Nobody waits for it any more when it cannot be upgraded.
+#[derive(Debug)]
+struct Turn {
+    watched: Weak<Watched>,
+    first: Option<Extent>,
+    last: Extent,
+}
+
+impl Round {
+    /// That of this process.
+    fn of_all() -> &'static Self {
+        static ROUND: LazyLock<Round> = LazyLock::new(Round::default);
+        &ROUND
+    }
+
+    fn enter(&'static self, watched: &Arc<Watched>) -> io::Result<()> {
+        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        if !due.walking {
+            let walk = move || self.walk();
+            thread::Builder::new().name("disk-watch".into()).stack_size(256 << 10).spawn(walk)?;
+            due.walking = true;
+        }
+        due.add(
+            Instant::now(),
+            Turn { watched: Arc::downgrade(watched), first: None, last: Extent::default() },
+        );
+        drop(due);
+        self.bell.notify_one();
+        Ok(())
+    }
+
+    /// Until there is nothing to watch.
+    fn walk(&self) {
+        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let near = limit.is_some_and(|limit| self.grown.load(Ordering::Relaxed) > limit / 4);
-            let rest = (took * if near { REST_NEAR } else { REST }).clamp(REST_MIN, REST_MAX);
-            let stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
-            let waited = self.bell.wait_timeout_while(stopped, rest, |stopped| !*stopped);
-            if *waited.unwrap_or_else(PoisonError::into_inner).0 {
+            let Some((&(at, _), _)) = due.walks.first_key_value() else {
+                due.walking = false;
                 return;
+            };
+            let wait = at.saturating_duration_since(Instant::now());
+            if !wait.is_zero() {
+                due = self.bell.wait_timeout(due, wait).unwrap_or_else(PoisonError::into_inner).0;
+                continue;
             }
-            let began = Instant::now();
-            let extent = walk(roots);
-            took = began.elapsed();
-            self.grown.store(extent.bytes.saturating_sub(first.bytes), Ordering::Relaxed);
-            if extent != last {
-                last = extent;
-                self.changes.fetch_add(1, Ordering::Relaxed);
+            let Some((_, turn)) = due.walks.pop_first() else { continue };
+            drop(due);
+            let begun = Instant::now();
+            let walked = turn.walk();
+            let took = begun.elapsed();
+            // Others have the disk and the processor for most of the time.
+            thread::sleep((took * PAUSE).min(PAUSE_MAX));
+            due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some((turn, near)) = walked {
+                let rest = (took * if near { REST_NEAR } else { REST }).clamp(REST_MIN, REST_MAX);
+                due.add(Instant::now() + rest, turn);
             }
         }
     }
 }
 
-impl Drop for DiskWatch {
-    fn drop(&mut self) {
-        *self.seen.stopped.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.seen.bell.notify_all();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+impl Due {
+    fn add(&mut self, at: Instant, turn: Turn) {
+        self.next += 1;
+        self.walks.insert((at, self.next), turn);
+    }
+}
+
+impl Turn {
+    /// Walks, and takes note of what has changed; answers whether it is near its limit. Nothing where nobody waits for it.
+    fn walk(self) -> Option<(Self, bool)> {
+        let watched = self.watched.upgrade()?;
+        let extent = walk(&watched.roots);
+        let first = self.first.unwrap_or(extent);
+        let grown = extent.bytes.saturating_sub(first.bytes);
+        watched.grown.store(grown, Ordering::Relaxed);
+        if self.first.is_some() && extent != self.last {
+            watched.changes.fetch_add(1, Ordering::Relaxed);
         }
+        let near = watched.limit.is_some_and(|limit| grown > limit / 4);
+        Some((Self { watched: self.watched, first: Some(first), last: extent }, near))
     }
 }
 

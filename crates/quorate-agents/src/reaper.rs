@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::process::Child;
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError, RwLock, RwLockWriteGuard};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, WaitOptions, waitpid};
 
@@ -17,7 +18,11 @@ use crate::tree::{self, Process};
 
 /// The leaders that supervisors wait for, with the folders of their groups.
 static LEADERS: Mutex<BTreeMap<u32, Vec<PathBuf>>> = Mutex::new(BTreeMap::new());
+/// Held by those who start a leader until it is entered, many at once; and by whoever tells the adopted from all others.
+static STARTING: RwLock<()> = RwLock::new(());
 static ADOPTS: Once = Once::new();
+/// Between looks for adopted processes that have ended, by whoever comes first.
+const AGAIN: Duration = Duration::from_secs(1);
 
 fn leaders() -> MutexGuard<'static, BTreeMap<u32, Vec<PathBuf>>> {
     LEADERS.lock().unwrap_or_else(PoisonError::into_inner)
@@ -29,10 +34,10 @@ pub(crate) fn start(command: &mut std::process::Command, group: Option<&Group>) 
         // Where the kernel refuses, orphans go to the next process that adopts, and are found by group and marker.
         let _ = rustix::process::set_child_subreaper(Some(Pid::INIT));
     });
-    let mut leaders = leaders();
+    let _starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
     let child = command.spawn()?;
     let folders = group.map(|group| group.paths().cloned().collect()).unwrap_or_default();
-    leaders.insert(child.id(), folders);
+    leaders().insert(child.id(), folders);
     Ok(child)
 }
 
@@ -41,43 +46,68 @@ pub(crate) fn left(leader: u32) {
     leaders().remove(&leader);
 }
 
-/// Tells the adopted from all other processes. As long as it lives, nobody is started.
+/// The adopted processes among those that were seen. As long as it lives, nobody is started, and no number of theirs is
+/// anybody else's.
 #[derive(Debug)]
 pub(crate) struct Adopted {
-    leaders: MutexGuard<'static, BTreeMap<u32, Vec<PathBuf>>>,
-    own: u32,
-    session: u32,
-    /// Who is in the group of a leader that lives.
-    owned: BTreeSet<u32>,
+    pids: BTreeSet<u32>,
+    _nobody_starts: Option<RwLockWriteGuard<'static, ()>>,
 }
 
 impl Adopted {
+    /// Of those that there are now.
     pub(crate) fn now() -> Self {
-        let leaders = leaders();
+        Self::of(&tree::all())
+    }
+
+    /// Of those that there were a moment ago, and still are.
+    pub(crate) fn of(all: &BTreeMap<u32, Process>) -> Self {
         let own = std::process::id();
         // Without `/proc` nobody is found at all.
-        let session = tree::process(own).map_or(0, |process| process.session);
-        Self { owned: containment::members(leaders.values().flatten()), leaders, own, session }
+        let session = all.get(&own).map_or(0, |process| process.session);
+        let is_child = |process: &Process| process.parent == own && process.session != session;
+        let apart = |leaders: &BTreeMap<u32, Vec<PathBuf>>| -> Vec<(u32, u64)> {
+            let apart = all.iter().filter(|(pid, process)| is_child(process) && !leaders.contains_key(pid));
+            apart.map(|(pid, process)| (*pid, process.started)).collect()
+        };
+        // Nearly always nobody: then nothing has to stand still for it.
+        let found = apart(&leaders());
+        if found.is_empty() {
+            return Self { pids: BTreeSet::new(), _nobody_starts: None };
+        }
+        let nobody_starts = STARTING.write().unwrap_or_else(PoisonError::into_inner);
+        let leaders = leaders();
+        let still = |(pid, started): &(u32, u64)| {
+            let now = tree::process(*pid);
+            now.is_some_and(|now| now.started == *started && is_child(&now)) && !leaders.contains_key(pid)
+        };
+        let mut pids: BTreeSet<u32> = found.into_iter().filter(still).map(|(pid, _)| pid).collect();
+        if !pids.is_empty() {
+            let owned = containment::members(leaders.values().flatten());
+            pids.retain(|pid| !owned.contains(pid));
+        }
+        Self { pids, _nobody_starts: Some(nobody_starts) }
     }
 
     /// Whether a process has come to this one, and belongs to no tree that lives.
-    pub(crate) fn has(&self, pid: u32, process: &Process) -> bool {
-        self.is_child(pid, process) && !self.owned.contains(&pid)
-    }
-
-    fn is_child(&self, pid: u32, process: &Process) -> bool {
-        process.parent == self.own && process.session != self.session && !self.leaders.contains_key(&pid)
+    pub(crate) fn has(&self, pid: u32) -> bool {
+        self.pids.contains(&pid)
     }
 
     /// Waits for the adopted who have ended, so that nothing is left of them.
     pub(crate) fn reap(&self) {
-        tree::each(|pid, process| {
-            if !process.ended || !self.is_child(pid, process) {
-                return;
-            }
-            if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
-                let _ = waitpid(Some(pid), WaitOptions::NOHANG);
-            }
-        });
+        for pid in self.pids.iter().filter_map(|pid| i32::try_from(*pid).ok().and_then(Pid::from_raw)) {
+            let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+        }
+    }
+}
+
+/// Waits for adopted processes that have ended, now and then: nobody else does.
+pub(crate) fn reap_now_and_then() {
+    static LAST: Mutex<Option<Instant>> = Mutex::new(None);
+    let Ok(mut last) = LAST.try_lock() else { return };
+    if last.is_none_or(|last| last.elapsed() >= AGAIN) {
+        *last = Some(Instant::now());
+        Adopted::of(&tree::all_since(Instant::now())).reap();
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Instant;
 
 /// One process, as `/proc/PID/stat` tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +67,30 @@ pub(crate) fn all() -> BTreeMap<u32, Process> {
         all.insert(pid, *process);
     });
     all
+}
+
+/// The processes there are, read no earlier than `since`. Those who ask at the same time share one reading.
+pub(crate) fn all_since(since: Instant) -> Arc<BTreeMap<u32, Process>> {
+    /// The last reading and when it began, and whether another goes on.
+    type Reading = (Option<(Instant, Arc<BTreeMap<u32, Process>>)>, bool);
+    static READING: Mutex<Reading> = Mutex::new((None, false));
+    static DONE: Condvar = Condvar::new();
+    let mut reading = READING.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        match &*reading {
+            (Some((began, all)), _) if *began >= since => return Arc::clone(all),
+            (_, true) => reading = DONE.wait(reading).unwrap_or_else(PoisonError::into_inner),
+            (_, false) => {
+                reading.1 = true;
+                drop(reading);
+                let began = Instant::now();
+                let all = Arc::new(all());
+                reading = READING.lock().unwrap_or_else(PoisonError::into_inner);
+                *reading = (Some((began, all)), false);
+                DONE.notify_all();
+            }
+        }
+    }
 }
 
 /// The processes that belong to the tree of `leader`: below it, in its session, or known to have been before.

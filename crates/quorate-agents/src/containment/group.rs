@@ -92,6 +92,11 @@ impl Group {
         }
     }
 
+    /// Whether one call ends everybody in it, those included who are being started.
+    pub(crate) fn ends_at_once(&self) -> bool {
+        self.v2.is_some()
+    }
+
     /// Ends everything in the groups, as far as one call can.
     pub(crate) fn kill(&self) {
         let killed = self.v2.as_ref().is_some_and(|path| fs::write(path.join("cgroup.kill"), "1").is_ok());

@@ -9,7 +9,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
 use super::live::Live;
-use crate::{reaper, tree};
+use crate::containment::Group;
+use crate::reaper;
+use crate::tree::{self, Process};
 
 /// How long killing what is left of a tree may take before it is given up.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -61,7 +63,10 @@ impl Live {
         if let Some(leader) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
             let _ = kill_process_group(leader, Signal::KILL);
         }
-        self.sweep(Some(self.pid));
+        // Who is in a group that can be ended at once can leave neither it nor his end.
+        if !self.group.as_ref().is_some_and(Group::ends_at_once) {
+            self.sweep(Some(self.pid));
+        }
     }
 
     /// Kills what is left of the tree after its leader has ended, until nothing is.
@@ -75,12 +80,37 @@ impl Live {
                 }
                 some
             });
-            if !in_group && self.sweep(None) == 0 && (self.group.is_some() || self.kill_marked() == 0) {
-                break;
+            if !in_group {
+                if self.group.as_ref().is_some_and(Group::ends_at_once) {
+                    if self.kill_strays() == 0 {
+                        break;
+                    }
+                } else if self.sweep(None) == 0 && (self.group.is_some() || self.kill_marked() == 0) {
+                    break;
+                }
             }
             thread::sleep(AGAIN);
         }
-        reaper::Adopted::now().reap();
+        reaper::Adopted::of(&tree::all_since(Instant::now())).reap();
+    }
+
+    /// Kills whoever has got out of the group, which takes a right to change groups, and answers how many that were. Trees
+    /// that end at the same time look at the same processes.
+    fn kill_strays(&self) -> usize {
+        let all = tree::all_since(Instant::now());
+        let adopted = reaper::Adopted::of(&all);
+        let is_ours = |pid: u32, process: &Process| {
+            process.session == self.pid || self.known.get(&pid) == Some(&process.started) || adopted.has(pid)
+        };
+        let strays = all.iter().filter(|(pid, process)| !process.ended && is_ours(**pid, process));
+        // The number may be another's by now, but for those that only this process can bury.
+        let still = |(pid, process): &(&u32, &Process)| {
+            tree::process(**pid).is_some_and(|now| now.started == process.started)
+        };
+        let strays: Vec<u32> = strays.filter(still).map(|(pid, _)| *pid).collect();
+        strays.iter().for_each(|pid| kill(*pid));
+        adopted.reap();
+        strays.len()
     }
 
     /// Kills whoever belongs to the tree by ancestry, and answers how many that were.
@@ -98,7 +128,7 @@ impl Live {
                 || members.contains(&process.parent)
                 || members.contains(&process.session)
                 || self.known.get(&pid) == Some(&process.started)
-                || adopted.has(pid, process);
+                || adopted.has(pid);
             if pid == own || !ours {
                 return;
             }

@@ -355,11 +355,7 @@ impl Live {
 
     pub(super) fn members(&mut self) -> BTreeMap<u32, Process> {
         if let Some(group) = &self.group {
-            if self.searched.elapsed() >= SEARCH * 5 {
-                // Nobody else waits for the orphans that came to this process.
-                self.searched = Instant::now();
-                reaper::Adopted::now().reap();
-            }
+            reaper::reap_now_and_then();
             return group.pids().into_iter().filter_map(|pid| Some((pid, tree::process(pid)?))).collect();
         }
         let tasks = tree::tasks();

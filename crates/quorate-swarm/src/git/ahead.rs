@@ -29,7 +29,7 @@ impl PrivateRepository {
         write().map_err(io_at(&admin))
     }
 
-    /// Moves a worktree to a place where nothing is, on the same file system. A process that works in it goes along.
+    /// Moves a worktree to a place where nothing is, on the same file system. A process that waits in it goes along.
     pub fn move_worktree(&self, from: &Path, to: &Path) -> Result<(), Error> {
         let _turn = self.turn()?;
         let admin = self.admin_of(from)?.ok_or_else(|| Error::NotARepository { path: from.to_owned() })?;
@@ -41,6 +41,7 @@ impl PrivateRepository {
         fs::write(&aside.0, place).map_err(io_at(&aside.0))?;
         fs::rename(from, &to).map_err(io_at(&to))?;
         let gitdir = admin.join("gitdir");
-        fs::rename(&aside.0, &gitdir).map_err(io_at(&gitdir))
+        fs::rename(&aside.0, &gitdir).map_err(io_at(&gitdir))?;
+        self.admit(&admin, &to).map(drop)
     }
 }

@@ -1,9 +1,12 @@
 //! A run's own repository: bare, on borrowed objects. Agents work in its worktrees, the user's is left alone.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use quorate_base::{GitOid, Timestamp};
 
@@ -15,6 +18,9 @@ use super::source::Source;
 pub struct PrivateRepository {
     path: PathBuf,
     config: &'static str,
+    /// Git's own folders for worktrees that were found whole.
+    pub(super) whole: Arc<Mutex<BTreeSet<OsString>>>,
+    pub(super) turns: Arc<Mutex<()>>,
 }
 
 /// Who a commit is by.
@@ -113,7 +119,7 @@ impl PrivateRepository {
         if shallow.exists() {
             fs::copy(&shallow, path.join("shallow")).map_err(io_at(&shallow))?;
         }
-        let made = Self { path, config };
+        let made = Self { path, config, whole: Arc::default(), turns: Arc::default() };
         made.git()?.args(["update-ref", "refs/quorate/base", head.as_str()]).run()?;
         Ok(made)
     }
@@ -127,7 +133,12 @@ impl PrivateRepository {
             return Err(not_one());
         }
         let sha256 = config.lines().any(|line| line.trim().eq_ignore_ascii_case("objectformat = sha256"));
-        Ok(Self { path, config: if sha256 { CONFIG_SHA256 } else { CONFIG_SHA1 } })
+        Ok(Self {
+            path,
+            config: if sha256 { CONFIG_SHA256 } else { CONFIG_SHA1 },
+            whole: Arc::default(),
+            turns: Arc::default(),
+        })
     }
 
     pub fn path(&self) -> &Path {

@@ -3,8 +3,10 @@
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::LazyLock;
 use std::thread;
 
 use quorate_base::GitOid;
@@ -91,6 +93,22 @@ impl Error {
     }
 }
 
+/// The git program by its whole path. A name that is looked up in a changed environment would be started by copying this
+/// process, which with many agents has much to copy, and is slow for long after; where it is not found, starting it says so.
+fn program() -> &'static Path {
+    static PROGRAM: LazyLock<PathBuf> = LazyLock::new(|| {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let files = std::env::split_paths(&path)
+            .filter(|folder| folder.is_absolute())
+            .map(|folder| folder.join("git"));
+        let runs = |file: &PathBuf| {
+            file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.mode() & 0o111 != 0)
+        };
+        files.into_iter().find(runs).unwrap_or_else(|| PathBuf::from("git"))
+    });
+    &PROGRAM
+}
+
 /// A call being put together.
 #[derive(Debug)]
 pub(super) struct Git {
@@ -130,7 +148,7 @@ impl Git {
     }
 
     fn bare() -> Self {
-        let mut command = Command::new("git");
+        let mut command = Command::new(program());
         command.env_clear().stdin(Stdio::null());
         for name in ["PATH", "HOME", "TMPDIR"] {
             if let Some(value) = std::env::var_os(name) {

@@ -5,11 +5,12 @@
 //! in it, so that contents are compared.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{MutexGuard, PoisonError};
 
 use quorate_base::GitOid;
 use rustix::fs::{FlockOperation, flock};
@@ -27,6 +28,13 @@ pub(super) const BASE: &str = "quorate-base";
 const BORROWED_MAX: usize = 32;
 
 static SCRAPS: AtomicU64 = AtomicU64::new(0);
+
+/// The right to make or remove git's own folder for a worktree.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    _file: fs::File,
+    _here: MutexGuard<'a, ()>,
+}
 
 /// A name nobody else has; a file there is removed with the value.
 #[derive(Debug)]
@@ -97,9 +105,7 @@ impl PrivateRepository {
         }
         // One that an agent's own git left half made would make every git fail that looks at all of them.
         for admin in self.admins()? {
-            if fs::metadata(admin.join("commondir")).map_or(0, |metadata| metadata.len()) == 0 {
-                self.remove_admin(&admin)?;
-            }
+            self.remove_half_made(&admin)?;
         }
         let aside = self.scrap();
         let mut gitdir = path.join(".git").into_os_string().into_encoded_bytes();
@@ -112,14 +118,19 @@ impl PrivateRepository {
             fs::write(aside.0.join(BASE), commit.as_str())
         };
         write().map_err(io_at(&aside.0))?;
+        self.admit(&aside.0, path)
+    }
+
+    /// Gives git's own folder for a worktree its name, and tells it in the worktree.
+    pub(super) fn admit(&self, made: &Path, worktree: &Path) -> Result<PathBuf, Error> {
         let admins = self.path().join("worktrees");
         fs::create_dir_all(&admins).map_err(io_at(&admins))?;
         // Refs are named by it. Worktrees in different folders may have the same name.
-        let name = admin_name(path);
+        let name = admin_name(worktree);
         let mut n = 0_u64;
         let admin = loop {
             let admin = admins.join(if n == 0 { name.clone() } else { format!("{name}-{n}") });
-            match fs::rename(&aside.0, &admin) {
+            match fs::rename(made, &admin) {
                 Ok(()) => break admin,
                 Err(error)
                     if matches!(
@@ -137,24 +148,42 @@ impl PrivateRepository {
         let mut link = b"gitdir: ".to_vec();
         link.extend(admin.as_os_str().as_encoded_bytes());
         link.push(b'\n');
-        let file = path.join(".git");
+        let file = worktree.join(".git");
         fs::write(&file, link).map_err(io_at(&file))?;
         Ok(admin)
     }
 
+    /// Removes git's own folder for a worktree unless it is whole, which each is looked at for once.
+    fn remove_half_made(&self, admin: &Path) -> Result<(), Error> {
+        let name = admin.file_name().unwrap_or_default();
+        let whole = || self.whole.lock().unwrap_or_else(PoisonError::into_inner);
+        if whole().contains(name) {
+            return Ok(());
+        }
+        if fs::metadata(admin.join("commondir")).map_or(0, |metadata| metadata.len()) == 0 {
+            return self.remove_admin(admin);
+        }
+        whole().insert(name.to_owned());
+        Ok(())
+    }
+
     /// Waits until nobody else, in any process, is making or removing git's own folder for a worktree: each looks at all of
     /// them.
-    pub(super) fn turn(&self) -> Result<fs::File, Error> {
+    pub(super) fn turn(&self) -> Result<Turn<'_>, Error> {
+        // Within this process in a line of its own: a lock of a file that is released wakes everybody who waits for it.
+        let here = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
         let path = self.path().join("worktrees.lock");
         let file = fs::OpenOptions::new().write(true).create(true).truncate(false).open(&path);
         let file = file.map_err(io_at(&path))?;
         flock(&file, FlockOperation::LockExclusive).map_err(|errno| io_at(&path)(errno.into()))?;
-        Ok(file)
+        Ok(Turn { _file: file, _here: here })
     }
 
     /// Removes git's own folder for a worktree, at once for everybody who looks.
     fn remove_admin(&self, admin: &Path) -> Result<(), Error> {
         let aside = self.scrap();
+        let whole = self.whole.lock();
+        whole.unwrap_or_else(PoisonError::into_inner).remove(admin.file_name().unwrap_or_default());
         match fs::rename(admin, &aside.0) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(io_at(admin)(error)),
@@ -250,8 +279,8 @@ impl PrivateRepository {
         Ok(admins.filter_map(|admin| worktree_of(&admin).map(|worktree| (admin, worktree))).collect())
     }
 
-    /// Git's own folder for a worktree; found by its place, never by what stands in it. Where there are many, it most likely
-    /// has the name it was given first; a whole path is resolved only where the last part fits.
+    /// Git's own folder for a worktree; found by its place, never by what stands in it. It has the name it was given when it
+    /// was made or moved there, and a number where others had that name.
     pub(super) fn admin_of(&self, path: &Path) -> Result<Option<PathBuf>, Error> {
         let path = canonical(path);
         let is = |admin: &PathBuf| {
@@ -260,11 +289,16 @@ impl PrivateRepository {
                 worktree.file_name() == path.file_name() && canonical(&worktree) == path
             })
         };
-        let likely = self.path().join("worktrees").join(admin_name(&path));
+        let name = admin_name(&path);
+        let likely = self.path().join("worktrees").join(&name);
         if is(&likely) {
             return Ok(Some(likely));
         }
-        Ok(self.admins()?.into_iter().find(is))
+        let numbered = |admin: &PathBuf| {
+            let rest = admin.file_name().and_then(OsStr::to_str).and_then(|own| own.strip_prefix(&name));
+            rest.is_some_and(|rest| rest.starts_with('-')) && is(admin)
+        };
+        Ok(self.admins()?.into_iter().find(numbered))
     }
 
     /// The commit a worktree was made of, wherever its agent has moved HEAD since.
