@@ -6,23 +6,41 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::{Mutex, MutexGuard, Once, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, WaitOptions, waitpid};
 
-use crate::containment::{self, Group};
+use crate::containment::Group;
 use crate::tree::{self, Process};
 
 /// The leaders that supervisors wait for, with the folders of their groups.
 static LEADERS: Mutex<BTreeMap<u32, Vec<PathBuf>>> = Mutex::new(BTreeMap::new());
-/// Held by those who start a leader until it is entered, many at once; and by whoever tells the adopted from all others.
+/// The folders of the groups of all trees, those included that are being started: a process is in its groups before it has
+/// a session of its own.
+static GROUPS: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+/// Held by those who start a leader without a group until it is entered, many at once; and by whoever tells the adopted
+/// from all others.
 static STARTING: RwLock<()> = RwLock::new(());
 static ADOPTS: Once = Once::new();
 /// Between looks for adopted processes that have ended, by whoever comes first.
 const AGAIN: Duration = Duration::from_secs(1);
+
+fn groups() -> MutexGuard<'static, BTreeSet<PathBuf>> {
+    GROUPS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether a process is in one of these groups, or in one below.
+fn is_in(pid: u32, groups: &BTreeSet<PathBuf>) -> bool {
+    let own = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    let paths = own.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    let mut groups_of = paths.map(|path| Path::new(path.trim_start_matches('/')).ancestors());
+    groups_of.any(|mut ancestors| {
+        ancestors.any(|path| path != Path::new("") && groups.iter().any(|group| group.ends_with(path)))
+    })
+}
 
 fn leaders() -> MutexGuard<'static, BTreeMap<u32, Vec<PathBuf>>> {
     LEADERS.lock().unwrap_or_else(PoisonError::into_inner)
@@ -34,16 +52,33 @@ pub(crate) fn start(command: &mut std::process::Command, group: Option<&Group>) 
         // Where the kernel refuses, orphans go to the next process that adopts, and are found by group and marker.
         let _ = rustix::process::set_child_subreaper(Some(Pid::INIT));
     });
-    let _starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
-    let child = command.spawn()?;
-    let folders = group.map(|group| group.paths().cloned().collect()).unwrap_or_default();
-    leaders().insert(child.id(), folders);
-    Ok(child)
+    let starting = || STARTING.read().unwrap_or_else(PoisonError::into_inner);
+    let _starting = group.is_none().then(starting);
+    let folders: Vec<PathBuf> = group.map(|group| group.paths().cloned().collect()).unwrap_or_default();
+    groups().extend(folders.iter().cloned());
+    match command.spawn() {
+        Ok(child) => {
+            leaders().insert(child.id(), folders);
+            Ok(child)
+        }
+        Err(error) => {
+            forget(&folders);
+            Err(error)
+        }
+    }
 }
 
 /// A leader has been waited for.
 pub(crate) fn left(leader: u32) {
-    leaders().remove(&leader);
+    let folders = leaders().remove(&leader).unwrap_or_default();
+    forget(&folders);
+}
+
+fn forget(folders: &[PathBuf]) {
+    let mut groups = groups();
+    for folder in folders {
+        groups.remove(folder);
+    }
 }
 
 /// The adopted processes among those that were seen. As long as it lives, nobody is started, and no number of theirs is
@@ -71,7 +106,11 @@ impl Adopted {
             apart.map(|(pid, process)| (*pid, process.started)).collect()
         };
         // Nearly always nobody: then nothing has to stand still for it.
-        let found = apart(&leaders());
+        let mut found = apart(&leaders());
+        if !found.is_empty() {
+            let groups = groups().clone();
+            found.retain(|(pid, _)| !is_in(*pid, &groups));
+        }
         if found.is_empty() {
             return Self { pids: BTreeSet::new(), _nobody_starts: None };
         }
@@ -83,8 +122,8 @@ impl Adopted {
         };
         let mut pids: BTreeSet<u32> = found.into_iter().filter(still).map(|(pid, _)| pid).collect();
         if !pids.is_empty() {
-            let owned = containment::members(leaders.values().flatten());
-            pids.retain(|pid| !owned.contains(pid));
+            let groups = groups().clone();
+            pids.retain(|pid| !is_in(*pid, &groups));
         }
         Self { pids, _nobody_starts: Some(nobody_starts) }
     }

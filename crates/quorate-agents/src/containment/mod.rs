@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub(crate) use group::Group;
-pub(crate) use group::{kill_marked, members, members_marked, remove_marked};
+pub(crate) use group::{kill_marked, members_marked, remove_marked};
 use offer::Offer;
 
 use crate::command::Limits;

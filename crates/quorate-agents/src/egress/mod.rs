@@ -1,15 +1,15 @@
 //! What a process whose network is `listed` may connect to: a list of hosts, held by a proxy.
 //!
 //! The process lives in a network namespace with nothing but a loopback device. On that device it finds one listener,
-//! at [`PORT`], which it has made itself before it became the program and handed to the node ([`handover`]). The node
-//! accepts there and connects outside, so that nothing but the [`proxy`] stands between the two. It understands
+//! at [`PORT`], which it has made itself before it became the program and handed to the node (`handover`). The node
+//! accepts there and connects outside, so that nothing but the `proxy` stands between the two. It understands
 //! `CONNECT host:port` and plain requests for `http://…` ([`request`]), nothing else: no SOCKS, no UDP, no names.
 //!
 //! A host is on the [list](HostList) or it is not; then its name is resolved once, here, and the connection goes to
-//! exactly an address that was looked at ([`address`]). TLS is passed through, never opened: what the process says to a
+//! exactly an address that was looked at (`address`). TLS is passed through, never opened: what the process says to a
 //! host on the list, and which of that server's names it asks for inside TLS, is not seen.
 //!
-//! Read [`HostList`] first, then [`proxy`].
+//! Read [`HostList`] first, then `proxy`.
 
 mod address;
 mod handover;
