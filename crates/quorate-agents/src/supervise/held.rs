@@ -71,6 +71,14 @@ pub struct Claim {
     pub stderr: PathBuf,
 }
 
+/// What is left of a command to tell a process that was started ahead for it.
+impl From<&Command> for Claim {
+    fn from(command: &Command) -> Self {
+        let Command { program, args, cwd, env, stdout, stderr, limits, .. } = command.clone();
+        Self { program, args, cwd, env, wall: limits.wall, stdout, stderr }
+    }
+}
+
 /// A held process did not become the program; it has been ended.
 #[derive(Debug, thiserror::Error)]
 pub enum ClaimError {

@@ -22,15 +22,7 @@ fn held(command: &Command) -> Held {
 
 /// The rest of the command.
 fn claim(command: &Command) -> Claim {
-    Claim {
-        program: command.program.clone(),
-        args: command.args.clone(),
-        cwd: command.cwd.clone(),
-        env: command.env.clone(),
-        wall: command.limits.wall,
-        stdout: command.stdout.clone(),
-        stderr: command.stderr.clone(),
-    }
+    Claim::from(command)
 }
 
 fn claimed(command: &Command) -> Running {

@@ -136,16 +136,7 @@ impl Room {
 
 /// Makes a held process what the command says.
 pub(crate) fn claim(held: Held, command: &Command) -> anyhow::Result<Running> {
-    let claim = Claim {
-        program: command.program.clone(),
-        args: command.args.clone(),
-        cwd: command.cwd.clone(),
-        env: command.env.clone(),
-        wall: command.limits.wall,
-        stdout: command.stdout.clone(),
-        stderr: command.stderr.clone(),
-    };
-    Ok(held.claim(claim)?)
+    Ok(held.claim(Claim::from(command))?)
 }
 
 /// Nanoseconds of the clock that all processes share.

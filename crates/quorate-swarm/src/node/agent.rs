@@ -243,16 +243,7 @@ impl Job {
         refusals: &mut Option<Refusals>,
     ) -> Result<Running, String> {
         if let Some(held) = held {
-            let claim = Claim {
-                program: command.program.clone(),
-                args: command.args.clone(),
-                cwd: command.cwd.clone(),
-                env: command.env.clone(),
-                wall: command.limits.wall,
-                stdout: command.stdout.clone(),
-                stderr: command.stderr.clone(),
-            };
-            match held.claim(claim) {
+            match held.claim(Claim::from(&*command)) {
                 Ok(running) => return Ok(running),
                 Err(ClaimError::Spawn(error)) => return Err(error.to_string()),
                 Err(_) => {
