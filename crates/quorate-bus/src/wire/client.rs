@@ -100,9 +100,10 @@ impl Client {
         let mut stream =
             server::connect(path).map_err(|source| Error::NotServed { path: path.to_owned(), source })?;
         stream.set_read_timeout(Some(GREETING))?;
-        let said = stream.write_all(&PREFACE);
+        // Whoever is not let in may be told so, and let go, before having said anything.
+        let _ = stream.write_all(&PREFACE);
         let mut answer = [0; 8];
-        if said.is_err() || stream.read_exact(&mut answer).is_err() {
+        if stream.read_exact(&mut answer).is_err() {
             return Err(Error::Version { path: path.to_owned() });
         }
         if answer != PREFACE {
